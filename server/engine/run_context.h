@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "absl/time/time.h"
 #include "server/base/cancel.h"
 #include "server/engine/device_worker.h"
 
