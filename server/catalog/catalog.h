@@ -1,0 +1,187 @@
+// The catalog: ids -> models, SAEs, corpora and indexes, checked when they are added, loaded once,
+// kept within a byte budget. It owns the data directory.
+//
+//   <data_dir>/            mode 0700, locked by the open catalog
+//     state.db             rows of the catalog, and the job queue
+//     models/<id>/         configuration, tokenizer files and weights in HF layout
+//     saes/<id>/           SAELens layout
+//     corpora/<id>/        server/formats/token_file.h
+//     index/<sae>@<corpus>.db
+//     jobs/<id>/           checkpoints
+//
+// Adding a model or an SAE brings its files into the data directory: weights are hard-linked where
+// both lie on one file system (no second copy on disk), everything else is copied. The original can
+// be deleted afterwards; a linked original must not be changed in place.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "server/base/cancel.h"
+#include "server/catalog/load_cache.h"
+#include "server/formats/file.h"
+#include "server/formats/token_file.h"
+#include "server/model/transformer.h"
+#include "server/sae/sae.h"
+#include "server/store/index_db.h"
+#include "server/store/state_db.h"
+#include "server/tensor/torch.h"
+#include "server/text/corpus_builder.h"
+#include "server/text/tokenizer.h"
+
+namespace featurescope {
+
+struct CatalogOptions {
+  torch::Device device = torch::kCPU;
+  torch::ScalarType dtype = torch::kFloat32;  // of the models' forward pass
+  // Where added files may lie, links resolved; at least one. "/" allows everything.
+  std::vector<std::string> allowed_roots;
+  // Weights in memory at once; what is in use always stays.
+  uint64_t memory_budget_bytes = 16ull << 30;
+  StateDbOptions state;
+};
+
+struct AddSaeOptions {
+  std::string model_id;
+  std::string hook_name;   // overrides what the files say; empty: the files' own
+  bool any_width = false;  // accepts a d_in that is not the hook's width, for vectors only
+};
+
+struct AddCorpusOptions {
+  std::vector<std::string> paths;  // .txt, .jsonl
+  std::string model_id;
+  uint32_t context_size = 0;        // tokens; 0: the model's n_ctx, at most 128
+  std::string text_field = "text";  // of .jsonl
+  bool no_bos = false;              // leaves out the BOS that the model's tokenizer asks for
+};
+
+struct CorpusHandle {
+  CorpusRow row;
+  std::shared_ptr<const TokenFile> tokens;
+};
+
+struct IndexEntry {
+  std::string sae_id;
+  std::string corpus_id;
+  std::string path;
+};
+
+// Thread-safe. Errors that name an unknown id are NotFound and list the ids there are.
+class Catalog {
+ public:
+  // Creates or opens the data directory and takes its lock.
+  //   errors  FailedPrecondition  another server has it open; the message names its process
+  //           DataLoss            state.db is damaged
+  static absl::StatusOr<std::unique_ptr<Catalog>> Open(const std::string& data_dir,
+                                                       const CatalogOptions& options);
+  ~Catalog();
+
+  // ---- adding. Everything is checked before the entry appears; the files appear at once. The same
+  // content under the same id again gives the entry that exists; other content is AlreadyExists.
+  // PermissionDenied: a path outside the allowed roots.
+
+  // A directory in HF layout. Its weights are read completely, once, and stay loaded.
+  absl::StatusOr<ModelRow> AddModel(absl::string_view id, const std::string& path);
+  // A SAELens directory.
+  //   errors  NotFound         the model
+  //           InvalidArgument  no hook point is known; the model has no such hook; the SAE's width
+  //                            is not the hook's (see any_width)
+  absl::StatusOr<SaeRow> AddSae(absl::string_view id, const std::string& path,
+                                const AddSaeOptions& options);
+  // Tokenises text files. FailedPrecondition: the model has no tokenizer. Cancelled leaves nothing.
+  absl::StatusOr<CorpusRow> AddCorpus(absl::string_view id, const AddCorpusOptions& options,
+                                      const CorpusProgress& progress, const CancelToken& cancel);
+  // Takes over a directory that a training job of this server wrote (it lies in the data directory
+  // and is moved). Called again after a crash, it gives the entry of the same job.
+  //   errors  AlreadyExists  the id belongs to another SAE
+  absl::StatusOr<SaeRow> AdoptSae(absl::string_view id, const std::string& dir,
+                                  absl::string_view model_id, absl::string_view hook_name,
+                                  absl::string_view training_job_id);
+
+  // ---- looking.
+  absl::StatusOr<ModelRow> GetModel(absl::string_view id) const;
+  absl::StatusOr<SaeRow> GetSae(absl::string_view id) const;
+  absl::StatusOr<CorpusRow> GetCorpus(absl::string_view id) const;
+  absl::StatusOr<std::vector<ModelRow>> ListModels() const { return db_->ListModels(); }
+  absl::StatusOr<std::vector<SaeRow>> ListSaes() const { return db_->ListSaes(); }
+  absl::StatusOr<std::vector<CorpusRow>> ListCorpora() const { return db_->ListCorpora(); }
+  // What config.json says, without loading weights.
+  absl::StatusOr<ModelConfig> Config(absl::string_view model_id) const;
+
+  // ---- removing. FailedPrecondition naming what still needs it. Handles stay valid.
+  absl::Status DeleteModel(absl::string_view id);
+  absl::Status DeleteSae(absl::string_view id);     // and its indexes
+  absl::Status DeleteCorpus(absl::string_view id);  // and the indexes over it
+
+  // ---- using. Loads on first use; a handle keeps its object alive.
+  //   errors  ResourceExhausted  no room within the budget
+  //           DataLoss           the files are no longer those that were added
+  absl::StatusOr<std::shared_ptr<const Transformer>> Model(absl::string_view id);
+  absl::StatusOr<std::shared_ptr<const Sae>> GetLoadedSae(absl::string_view id);
+  absl::StatusOr<CorpusHandle> Corpus(absl::string_view id);
+  // FailedPrecondition: the model has no tokenizer files; only token ids work.
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> ModelTokenizer(absl::string_view model_id);
+  bool ModelIsLoaded(absl::string_view id) const;
+  // Lets the weights go once nobody uses them.
+  absl::Status UnloadModel(absl::string_view id);
+
+  // ---- indexes.
+  std::string IndexPath(absl::string_view sae_id, absl::string_view corpus_id) const;
+  // An empty corpus id stands for the only one that there is an index over. A replaced file is
+  // opened anew.
+  //   errors  NotFound            no such SAE; no such index, with the command that makes it
+  //           FailedPrecondition  `corpus_id` is empty and there are several
+  //           DataLoss            the file is damaged
+  absl::StatusOr<std::shared_ptr<const IndexReader>> OpenIndex(absl::string_view sae_id,
+                                                               absl::string_view corpus_id);
+  // Of one SAE, or of all (empty), sorted.
+  absl::StatusOr<std::vector<IndexEntry>> ListIndexes(absl::string_view sae_id) const;
+
+  // The directory of a job's checkpoints.
+  std::string JobDir(absl::string_view job_id) const;
+
+  StateDb& state() { return *db_; }
+  const std::string& data_dir() const { return data_dir_; }
+  torch::Device device() const { return options_.device; }
+  torch::ScalarType dtype() const { return options_.dtype; }
+  uint64_t memory_used_bytes() const { return weights_.used_bytes(); }
+  uint64_t memory_budget_bytes() const { return weights_.budget_bytes(); }
+
+ private:
+  Catalog(std::string data_dir, CatalogOptions options, UniqueFd lock);
+
+  // "no model "x"; there are: a, b" and the like for a NotFound of `kind`; others as they are.
+  absl::Status Explain(const absl::Status& status, absl::string_view kind,
+                       absl::string_view id) const;
+  std::string EntryDir(absl::string_view folder, absl::string_view id) const;
+  // A fresh directory beside the entries of `folder`.
+  absl::StatusOr<std::string> NewStagingDir(absl::string_view folder, absl::string_view id) const;
+  // Renames a complete staging directory to its entry's place and runs `insert`; undone on error.
+  absl::Status Commit(const std::string& staging, const std::string& dir,
+                      const std::function<absl::Status()>& insert) const;
+  absl::Status RemoveEntryFiles(const std::string& dir) const;
+  absl::StatusOr<std::shared_ptr<const Transformer>> LoadModel(const std::string& dir) const;
+  // Width and hook of an SAE against its model; fills in `row`.
+  absl::Status CheckSaeHook(const SaeConfig& config, const AddSaeOptions& options,
+                            SaeRow* row) const;
+  absl::StatusOr<SaeRow> InstallSae(const std::string& staging, SaeRow row,
+                                    std::shared_ptr<const Sae> sae);
+  void CleanUp() const;
+
+  const std::string data_dir_;
+  const CatalogOptions options_;
+  UniqueFd lock_;
+  std::unique_ptr<StateDb> db_;
+  LoadCache weights_;  // "model:ID", "sae:ID"
+  LoadCache small_;    // "tokenizer:ID", "corpus:ID", "index:FILE:INODE": counted, a few hundred
+  absl::Mutex add_mutex_;  // one change of the directory at a time
+};
+
+}  // namespace featurescope

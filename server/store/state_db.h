@@ -1,0 +1,244 @@
+// state.db: the catalog's rows, the job queue and the jobs' metrics. Every accepted write is on
+// disk (synced) before its call returns.
+//
+// The data directory's lock keeps a second server out; this class assumes it is the only writer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "server/store/database.h"
+
+namespace featurescope {
+
+// OK for [a-z0-9][a-z0-9._-]{0,63}, else InvalidArgument. `what` is e.g. "model id".
+absl::Status CheckId(absl::string_view id, absl::string_view what);
+
+struct ModelRow {
+  std::string id;
+  std::string path;          // the server's own directory of it
+  std::string architecture;  // as in config.json
+  uint32_t n_layers = 0;
+  uint32_t d_model = 0;
+  uint32_t n_heads = 0;
+  uint32_t d_head = 0;
+  uint32_t d_mlp = 0;
+  uint32_t d_vocab = 0;
+  uint32_t n_ctx = 0;  // tokens
+  uint64_t n_parameters = 0;
+  uint64_t memory_bytes = 0;  // once loaded
+  bool has_tokenizer = false;
+  bool prepend_bos = false;
+  std::string tokenizer_hash;           // empty without tokenizer
+  std::string hash;                     // over configuration and weights
+  std::vector<std::string> hook_names;  // in the order of a forward pass
+  int64_t created_ms = 0;               // since 1970; set when added
+};
+
+struct SaeRow {
+  std::string id;
+  std::string model_id;
+  std::string path;
+  std::string hook_name;
+  std::string architecture;
+  uint32_t d_in = 0;
+  uint32_t d_sae = 0;
+  uint32_t k = 0;  // topk only
+  bool apply_b_dec_to_input = false;
+  std::string normalize_activations;
+  std::string format;         // e.g. "SAELens 6.18.0"
+  uint32_t context_size = 0;  // tokens; 0: unknown
+  bool prepend_bos = false;
+  bool vectors_only = false;
+  uint64_t memory_bytes = 0;
+  std::string hash;
+  std::string training_job_id;  // empty: not trained here
+  int64_t created_ms = 0;
+};
+
+struct CorpusRow {
+  std::string id;
+  std::string model_id;  // whose tokenizer made the tokens
+  std::string path;
+  uint32_t context_size = 0;
+  uint64_t n_tokens = 0;
+  uint64_t n_documents = 0;
+  uint64_t n_contexts = 0;
+  bool prepend_bos = false;
+  std::string hash;
+  std::string tokenizer_hash;
+  int64_t created_ms = 0;
+};
+
+enum class JobState { kQueued, kRunning, kSucceeded, kFailed, kCancelled, kPaused };
+absl::string_view JobStateName(JobState state);  // "queued", ...
+constexpr bool IsFinal(JobState s) {
+  return s == JobState::kSucceeded || s == JobState::kFailed || s == JobState::kCancelled;
+}
+
+// What a new job is.
+struct JobSubmission {
+  std::string kind;  // "training", "indexing"
+  std::string spec;  // JSON; opaque here
+  // The same key with the same kind and spec gives the job that exists. Empty: none.
+  std::string idempotency_key;
+  // What only one unfinished job at a time may make, e.g. "sae:my-sae".
+  std::string target;
+  // What must exist as long as the job is unfinished: "model:ID", "sae:ID", "corpus:ID".
+  std::vector<std::string> uses;
+};
+
+struct JobRow {
+  std::string id;  // 26 characters, sorts by time of submission
+  std::string kind;
+  std::string spec;
+  std::string target;
+  JobState state = JobState::kQueued;
+  double progress = 0;  // 0 to 1
+  std::string phase;
+  std::string error;
+  int64_t created_ms = 0;  // since 1970; 0: not reached
+  int64_t started_ms = 0;
+  int64_t finished_ms = 0;
+  uint32_t attempt = 0;  // how often it was started
+  uint32_t crashes = 0;  // stops of the server while it ran, without progress in between
+  bool cancel_requested = false;
+  // The fence: grows with each claim. Writes of an older claim change nothing.
+  int64_t lease_epoch = 0;
+  uint64_t tokens_done = 0;
+  double tokens_per_second = 0;
+  double eta_seconds = 0;
+};
+
+struct JobProgress {
+  double progress = 0;
+  std::string phase;
+  uint64_t tokens_done = 0;
+  double tokens_per_second = 0;
+  double eta_seconds = 0;
+};
+
+struct JobPage {
+  std::vector<JobRow> jobs;
+  std::string next_page_token;  // empty: that was the last page
+};
+
+struct MetricRow {
+  uint64_t step = 0;
+  uint64_t tokens = 0;
+  std::map<std::string, double> values;  // finite
+};
+
+struct StateDbOptions {
+  absl::Duration lease = absl::Seconds(30);
+  // Stops of the server during one job, without progress in between, after which the job fails.
+  uint32_t max_crashes = 3;
+  // A steady clock in ms. Null: CLOCK_BOOTTIME.
+  std::function<int64_t()> clock_ms;
+};
+
+// Thread-safe.
+class StateDb {
+ public:
+  // Opens or creates `path`. After an unclean stop the file is checked, and the jobs that ran are
+  // queued again (or failed, see max_crashes).
+  //
+  //   errors  DataLoss            the file is damaged; the message says what to do
+  //           FailedPrecondition  written by a newer version
+  static absl::StatusOr<std::unique_ptr<StateDb>> Open(const std::string& path,
+                                                       const StateDbOptions& options);
+  ~StateDb();
+
+  // ---- catalog. Lists are sorted by id. Get: NotFound. Add: AlreadyExists.
+  absl::Status AddModel(const ModelRow& row);
+  absl::Status AddSae(const SaeRow& row);        // NotFound: its model
+  absl::Status AddCorpus(const CorpusRow& row);  // NotFound: its model
+  absl::StatusOr<ModelRow> GetModel(absl::string_view id) const;
+  absl::StatusOr<SaeRow> GetSae(absl::string_view id) const;
+  absl::StatusOr<CorpusRow> GetCorpus(absl::string_view id) const;
+  absl::StatusOr<std::vector<ModelRow>> ListModels() const;
+  absl::StatusOr<std::vector<SaeRow>> ListSaes() const;
+  absl::StatusOr<std::vector<CorpusRow>> ListCorpora() const;
+  // NotFound; FailedPrecondition naming what needs it: an SAE, a corpus or an unfinished job.
+  absl::Status DeleteModel(absl::string_view id);
+  absl::Status DeleteSae(absl::string_view id);
+  absl::Status DeleteCorpus(absl::string_view id);
+
+  // ---- jobs.
+  // The job, on disk.
+  //   errors  AlreadyExists  the key was used with another specification, or another unfinished
+  //                          job makes the same target
+  //           NotFound       something it uses does not exist
+  absl::StatusOr<JobRow> SubmitJob(const JobSubmission& submission);
+  absl::StatusOr<JobRow> GetJob(absl::string_view id) const;
+  // The newest first. `states` empty: all.
+  //   errors  InvalidArgument  a page token that is none
+  absl::StatusOr<JobPage> ListJobs(absl::Span<const JobState> states, uint32_t page_size,
+                                   absl::string_view page_token) const;
+  absl::StatusOr<std::vector<JobRow>> UnfinishedJobs() const;
+
+  // The oldest queued job (or one whose lease has run out), now running and leased to the caller;
+  // nothing when none waits.
+  absl::StatusOr<std::optional<JobRow>> ClaimJob();
+
+  // Writes of the holder of a lease. Aborted: the lease is lost; the caller must stop and write
+  // nothing.
+  absl::Status Heartbeat(absl::string_view id, int64_t lease_epoch);
+  absl::Status UpdateProgress(absl::string_view id, int64_t lease_epoch,
+                              const JobProgress& progress);
+  // `state` is final; `error` is kept with kFailed and kCancelled.
+  absl::Status FinishJob(absl::string_view id, int64_t lease_epoch, JobState state,
+                         absl::string_view error);
+  // Gives the lease back: the job waits for something outside, `why` (kPaused), or for its next
+  // turn (kQueued). A job whose cancellation was requested becomes cancelled instead.
+  absl::Status ReleaseJob(absl::string_view id, int64_t lease_epoch, JobState state,
+                          absl::string_view why);
+  // Queues a paused job again; a job in another state stays as it is.
+  absl::Status ResumeJob(absl::string_view id);
+  // A waiting job is cancelled at once, a running one marked. Answers the job as it is then.
+  //   errors  NotFound; FailedPrecondition  it has finished
+  absl::StatusOr<JobRow> RequestCancel(absl::string_view id);
+
+  // ---- metrics.
+  // A point of a step that exists replaces it: a job that resumes repeats some steps. Aborted: the
+  // lease is lost.
+  absl::Status AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
+                             absl::Span<const MetricRow> points);
+  // At most `max_points` (at least 2) evenly thinned by order, the first and the last among them.
+  absl::StatusOr<std::vector<MetricRow>> GetMetrics(absl::string_view job_id,
+                                                    uint32_t max_points) const;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  StateDb(std::string path, StateDbOptions options);
+  absl::Status Recover() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::StatusOr<JobRow> GetJobOn(Database* db, absl::string_view id) const;
+  absl::Status Delete(absl::string_view table, absl::string_view id,
+                      absl::Span<const absl::string_view> dependants);
+  // Runs `sql` with the given binder; Aborted unless it changed the row the lease is for.
+  absl::Status Fenced(absl::string_view id, int64_t lease_epoch, absl::string_view sql,
+                      const std::function<void(Statement&)>& bind);
+  int64_t NowMs() const;
+
+  const std::string path_;
+  const StateDbOptions options_;
+  mutable absl::Mutex write_mutex_;
+  std::unique_ptr<Database> writer_ ABSL_PT_GUARDED_BY(write_mutex_);
+  mutable absl::Mutex read_mutex_;
+  std::unique_ptr<Database> reader_ ABSL_PT_GUARDED_BY(read_mutex_);
+};
+
+}  // namespace featurescope
