@@ -109,6 +109,8 @@ class TokenFile {
     uint64_t size = 0;
   };
   TokenFile() = default;
+  // Documents must begin at 0 and in rising order.
+  absl::Status CheckDocuments() const;
   static absl::StatusOr<Mapping> Map(const std::string& path, uint64_t expected_bytes);
 
   std::string dir_;
