@@ -123,11 +123,11 @@ class Catalog {
   // ---- using. Loads on first use; a handle keeps its object alive.
   //   errors  ResourceExhausted  no room within the budget
   //           DataLoss           the files are no longer those that were added
-  absl::StatusOr<std::shared_ptr<const Transformer>> Model(absl::string_view id);
-  absl::StatusOr<std::shared_ptr<const Sae>> GetLoadedSae(absl::string_view id);
-  absl::StatusOr<CorpusHandle> Corpus(absl::string_view id);
+  absl::StatusOr<std::shared_ptr<const Transformer>> LoadedModel(absl::string_view id);
+  absl::StatusOr<std::shared_ptr<const Sae>> LoadedSae(absl::string_view id);
+  absl::StatusOr<CorpusHandle> LoadedCorpus(absl::string_view id);
   // FailedPrecondition: the model has no tokenizer files; only token ids work.
-  absl::StatusOr<std::shared_ptr<const Tokenizer>> ModelTokenizer(absl::string_view model_id);
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> LoadedTokenizer(absl::string_view model_id);
   bool ModelIsLoaded(absl::string_view id) const;
   // Lets the weights go once nobody uses them.
   absl::Status UnloadModel(absl::string_view id);

@@ -16,9 +16,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "server/catalog/catalog.h"
-#include "server/index/run_indexing.h"
+#include "server/jobs/spec_json.h"
 #include "server/jobs/watch.h"
-#include "server/train/spec.h"
 
 namespace featurescope {
 
@@ -38,9 +37,8 @@ class JobQueue {
   //                               only
   //           AlreadyExists       the key with another specification; the new SAE's id is taken;
   //                               an unfinished job makes the same
-  absl::StatusOr<JobRow> SubmitTraining(const TrainingSpec& spec,
-                                        absl::string_view idempotency_key);
-  absl::StatusOr<JobRow> SubmitIndexing(const IndexSpec& spec, absl::string_view idempotency_key);
+  absl::StatusOr<JobRow> SubmitTraining(const TrainingJob& job, absl::string_view idempotency_key);
+  absl::StatusOr<JobRow> SubmitIndexing(const IndexingJob& job, absl::string_view idempotency_key);
 
   absl::StatusOr<JobRow> Get(absl::string_view job_id) const;
   // The newest first; `page_size` 1 to 1000.

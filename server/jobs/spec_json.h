@@ -1,4 +1,5 @@
-// Job specifications as JSON: how they lie in the queue.
+// What a job is asked to do: ids and the run's own specification; and the same as JSON, which is
+// how it lies in the queue.
 #pragma once
 
 #include <string>
@@ -10,13 +11,31 @@
 
 namespace featurescope {
 
-// One line with every field, keys sorted: equal specifications give equal text.
-std::string TrainingSpecToJson(const TrainingSpec& spec);
-std::string IndexSpecToJson(const IndexSpec& spec);
+struct TrainingJob {
+  std::string sae_id;  // the new one's
+  std::string model_id;
+  std::string corpus_id;
+  std::string hook_name;
+  TrainingSpec training;
+};
 
-// The reverse. Unknown fields are refused.
+struct IndexingJob {
+  std::string sae_id;
+  std::string corpus_id;
+  IndexSpec indexing;
+};
+
+constexpr char kTrainingKind[] = "training";
+constexpr char kIndexingKind[] = "indexing";
+
+// One line with every field, keys sorted: equal specifications give equal text. Unset optional
+// fields are null.
+std::string ToJson(const TrainingJob& job);
+std::string ToJson(const IndexingJob& job);
+
+// The reverse. `json` is what ToJson of this or an older version wrote.
 //   errors  InvalidArgument  naming the field
-absl::StatusOr<TrainingSpec> TrainingSpecFromJson(absl::string_view json);
-absl::StatusOr<IndexSpec> IndexSpecFromJson(absl::string_view json);
+absl::StatusOr<TrainingJob> TrainingJobFromJson(absl::string_view json);
+absl::StatusOr<IndexingJob> IndexingJobFromJson(absl::string_view json);
 
 }  // namespace featurescope
