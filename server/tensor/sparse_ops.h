@@ -11,13 +11,13 @@
 
 namespace featurescope {
 
-// The k largest positive entries of each row of `pre`; fewer where fewer are positive. Ties go to
-// the smaller index.
+// The k largest positive entries of each row of `pre` (of `pre` + `bias` where a bias is given);
+// fewer where fewer are positive. Ties go to the smaller index (on CUDA: to any).
 //
-//   pre  float32 or bfloat16 [n, m], contiguous;  1 <= k <= m
+//   pre  float32 or bfloat16 [n, m], contiguous;  1 <= k <= m;  bias  float32 [m]
 //
 // This is TopK after ReLU: Gao et al. 2024, arXiv:2406.04093.
-SparseRows TopKPositive(const torch::Tensor& pre, int64_t k);
+SparseRows TopKPositive(const torch::Tensor& pre, int64_t k, const torch::Tensor& bias = {});
 
 // acts W, each row the weighted sum of the active rows of W.
 //

@@ -33,8 +33,10 @@ struct SparseRows {
   absl::Status Validate() const;
 };
 
-// The entries of `dense` that are > 0.   dense  float32 [n, m], contiguous
-SparseRows PositiveEntries(const torch::Tensor& dense);
+// The entries of `dense` (of `dense` + `bias` where a bias is given) that are > 0.
+//
+//   dense  float32 [n, m], contiguous;  bias  float32 [m]
+SparseRows PositiveEntries(const torch::Tensor& dense, const torch::Tensor& bias = {});
 
 // Row-wise concatenation. REQUIRES: not empty, equal n_cols and device.
 SparseRows Concatenate(const std::vector<SparseRows>& parts);
