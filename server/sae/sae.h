@@ -1,9 +1,9 @@
 // A sparse autoencoder: x -> feature_acts -> x_hat. Immutable after construction; const is
 // thread-safe. One architecture is one small file behind this interface.
 //
-//   hidden_pre   = (x - b_dec) W_enc + b_enc        [n, d_sae]   (b_dec only if
-//   apply_b_dec_to_input) feature_acts = activation(hidden_pre)           [n, d_sae] x_hat        =
-//   feature_acts W_dec + b_dec       [n, d_in]
+//   hidden_pre   = (x - b_dec) W_enc + b_enc     [n, d_sae]   b_dec: if apply_b_dec_to_input
+//   feature_acts = activation(hidden_pre)        [n, d_sae]
+//   x_hat        = feature_acts W_dec + b_dec    [n, d_in]
 #pragma once
 
 #include <cstdint>
@@ -66,7 +66,7 @@ struct EncodedRows {
 
 class Sae {
  public:
-  // Makes an SAE of the architecture that `config` names.
+  // Makes an SAE of the architecture that `config` names. Parameters are made contiguous float32.
   //
   //   errors  Unimplemented    an architecture that is not supported
   //           InvalidArgument  shapes that do not fit together, values that are not finite
@@ -93,7 +93,8 @@ class Sae {
   absl::StatusOr<torch::Tensor> EncodeFeatures(const torch::Tensor& x,
                                                absl::Span<const uint32_t> features) const;
 
-  // x_hat, float32 [n, d_in].  REQUIRES: acts.n_cols == d_sae.
+  // x_hat, float32 [n, d_in] (also where the input came as [n, head, d_head]).
+  //   REQUIRES: acts.n_cols == d_sae.
   torch::Tensor Decode(const EncodedRows& encoded) const;
   torch::Tensor Decode(const SparseRows& acts) const { return Decode(EncodedRows{acts, {}}); }
 
@@ -105,15 +106,27 @@ class Sae {
   Sae(SaeConfig config, SaeParameters parameters)
       : config_(std::move(config)), parameters_(std::move(parameters)) {}
 
-  // Feature activations of normalised rows `x` [n, d_in].
-  virtual SparseRows Activate(const torch::Tensor& x) const = 0;
-  // (x - b_dec) W_enc + b_enc, float32 [n, d_sae].
-  torch::Tensor HiddenPre(const torch::Tensor& x) const;
+  // Feature activations of one piece's normalised rows.
+  //
+  //   hidden_pre  float32 [n, d_sae], (x - b_dec) W_enc still without b_enc, which a selection adds
+  //               as it reads; may be written to
+  virtual SparseRows Activate(torch::Tensor& hidden_pre) const = 0;
+  // As EncodeFeatures, for normalised rows less b_dec, x [n, d_in], and features [n_features]
+  // int64. The default activates everything and picks; where features do not compete it can be
+  // less.
+  virtual torch::Tensor ActivateFeatures(const torch::Tensor& x,
+                                         const torch::Tensor& features) const;
   // What the decoder multiplies with W_dec; the activations unless the architecture rescales them.
   virtual SparseRows DecoderInput(const SparseRows& acts) const { return acts; }
+  // Activations of normalised rows less b_dec, x [n, d_in], piece by piece.
+  SparseRows ActivateInPieces(const torch::Tensor& x) const;
 
   SaeConfig config_;
   SaeParameters parameters_;
+
+  // Rows less b_dec, normalised, and what was taken off.
+  torch::Tensor Normalize(const torch::Tensor& x, RowNormalization* normalization) const;
+  absl::StatusOr<torch::Tensor> AsRows(const torch::Tensor& x) const;
 
  private:
   friend absl::StatusOr<std::shared_ptr<const Sae>> LoadSae(absl::string_view, torch::Device);
