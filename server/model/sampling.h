@@ -38,6 +38,8 @@ class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options) : options_(options) {}
 
+  // Values that are not finite count as impossible. Where none is finite the chosen token is 0 with
+  // a logprob that is not a number.
   //   logits  float32 [d_vocab], on the CPU
   SampledToken Next(const torch::Tensor& logits, int n_top_logprobs);
 

@@ -36,7 +36,8 @@ enum class LogitsOf { kNone, kLastToken, kAllTokens };
 
 struct ForwardOptions {
   const HookSet* hooks = nullptr;  // not owned
-  // kNone: the pass ends after the last hooked point.
+  // kNone: the pass ends after the last hooked point, but never before the caches of the batch
+  // have the keys and values of all layers.
   LogitsOf logits = LogitsOf::kNone;
   CancelToken cancel;  // polled after each block
 };

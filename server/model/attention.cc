@@ -1,0 +1,98 @@
+#include "server/model/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "server/model/attention_kernel.h"
+
+namespace featurescope {
+namespace {
+
+// Heads' values must lie one behind the other; tokens may be any distance apart.
+torch::Tensor WithDenseHeads(const torch::Tensor& t) {
+  return t.stride(2) == 1 && t.stride(1) == t.size(2) ? t : t.contiguous();
+}
+
+}  // namespace
+
+bool CanFuseAttention(const torch::Tensor& q) {
+  return q.device().is_cpu() && q.scalar_type() == torch::kFloat32;
+}
+
+void FusedAttention(const std::vector<AttentionGroup>& groups) {
+  if (groups.empty()) return;
+  std::vector<torch::Tensor> keep_alive;
+  std::vector<AttentionSequence> sequences;
+  for (const AttentionGroup& group : groups) {
+    const torch::Tensor q = WithDenseHeads(group.q);
+    const torch::Tensor k = WithDenseHeads(group.k);
+    const torch::Tensor v = WithDenseHeads(group.v);
+    keep_alive.insert(keep_alive.end(), {q, k, v});
+    const int64_t n_queries = group.n_queries();
+    const int64_t n_keys = group.n_keys();
+    for (int64_t i = 0; i < group.n_sequences; ++i) {
+      AttentionSequence sequence;
+      sequence.q = q.data_ptr<float>() + i * n_queries * q.stride(0);
+      sequence.k = k.data_ptr<float>() + i * n_keys * k.stride(0);
+      sequence.v = v.data_ptr<float>() + i * n_keys * v.stride(0);
+      sequence.z = group.z.data_ptr<float>() + i * n_queries * group.z.stride(0);
+      sequence.q_stride = q.stride(0);
+      sequence.k_stride = k.stride(0);
+      sequence.v_stride = v.stride(0);
+      sequence.z_stride = group.z.stride(0);
+      sequence.n_queries = n_queries;
+      sequence.n_keys = n_keys;
+      sequences.push_back(sequence);
+    }
+  }
+  const int64_t n_heads = groups[0].q.size(1);
+  const int64_t n_kv_heads = groups[0].k.size(1);
+  const int64_t d_head = groups[0].q.size(2);
+  const auto n_jobs = static_cast<int64_t>(sequences.size()) * n_heads;
+  at::parallel_for(0, n_jobs, 1, [&](int64_t begin, int64_t end) {
+    AttentionBuffers buffers;
+    for (int64_t job = begin; job < end; ++job) {
+      const int64_t head = job % n_heads;
+      AttendHead(sequences[static_cast<size_t>(job / n_heads)], head, head / (n_heads / n_kv_heads),
+                 d_head, &buffers);
+    }
+  });
+}
+
+void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores,
+                       const AttentionFn& on_pattern) {
+  const int64_t b = group.n_sequences;
+  const int64_t n = group.n_queries();
+  const int64_t m = group.n_keys();
+  const int64_t n_heads = group.q.size(1);
+  const int64_t n_kv_heads = group.k.size(1);
+  const int64_t d_head = group.q.size(2);
+  const int64_t per_kv_head = n_heads / n_kv_heads;
+
+  // The query heads of one kv head become more rows of one product.
+  const torch::Tensor q = group.q.reshape({b, n, n_kv_heads, per_kv_head, d_head})
+                              .permute({0, 2, 3, 1, 4})
+                              .reshape({b, n_kv_heads, per_kv_head * n, d_head});
+  const torch::Tensor k = group.k.reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 3, 1});
+  const torch::Tensor v = group.v.reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 1, 3});
+
+  torch::Tensor scores = torch::matmul(q, k).reshape({b, n_heads, n, m});
+  scores = scores.to(torch::kFloat32).mul_(1.0 / std::sqrt(static_cast<double>(d_head)));
+  if (n > 1) {
+    const torch::Tensor hidden =
+        torch::ones({n, m}, torch::TensorOptions(torch::kBool).device(q.device())).triu(m - n + 1);
+    scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
+  }
+  if (on_scores) on_scores(scores);
+  torch::Tensor pattern = torch::softmax(scores, -1);
+  // A query whose every key an editor has hidden attends to nothing, as in TransformerLens.
+  if (on_scores) pattern = torch::where(scores.isneginf().all(-1, true), 0.0, pattern);
+  if (on_pattern) on_pattern(pattern);
+  const torch::Tensor z =
+      torch::matmul(pattern.to(v.scalar_type()).reshape({b, n_kv_heads, per_kv_head * n, m}), v);
+  group.z.view({b, n, n_kv_heads, per_kv_head, d_head})
+      .copy_(z.reshape({b, n_kv_heads, per_kv_head, n, d_head}).permute({0, 3, 1, 2, 4}));
+}
+
+}  // namespace featurescope

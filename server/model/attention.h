@@ -1,0 +1,42 @@
+// Causal attention over packed sequences.
+//
+// On the CPU in float32 one fused loop, which never writes scores out and skips what the mask
+// hides; elsewhere, and where somebody wants to see scores or patterns, LibTorch operators.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "server/tensor/torch.h"
+
+namespace featurescope {
+
+// One sequence, or several of equal length. The queries are the last of the keys' tokens.
+struct AttentionGroup {
+  int64_t n_sequences = 1;
+  torch::Tensor q;  // [n_sequences * n_queries, head, d_head]
+  torch::Tensor k;  // [n_sequences * n_keys, kv_head, d_head]
+  torch::Tensor v;  // [n_sequences * n_keys, kv_head, d_head]
+  torch::Tensor z;  // [n_sequences * n_queries, head, d_head], contiguous: the result
+
+  int64_t n_queries() const { return q.size(0) / n_sequences; }
+  int64_t n_keys() const { return k.size(0) / n_sequences; }
+};
+
+// Whether FusedAttention can compute these.
+bool CanFuseAttention(const torch::Tensor& q);
+
+// z = softmax(mask(q k^T / sqrt(d_head))) v for every group. Head h uses kv head
+// h / (heads / kv_heads). The result does not depend on the number of threads.
+//
+//   REQUIRES: float32 tensors on the CPU
+void FusedAttention(const std::vector<AttentionGroup>& groups);
+
+// The same for one group by LibTorch operators. `on_scores` (masked with -inf) and `on_pattern` may
+// be null; they see and may replace [n_sequences, head, n_queries, n_keys].
+using AttentionFn = std::function<void(torch::Tensor&)>;
+void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores,
+                       const AttentionFn& on_pattern);
+
+}  // namespace featurescope

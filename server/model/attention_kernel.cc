@@ -1,0 +1,257 @@
+// Four queries at a time against 32 keys at a time: the eight running sums of 16 floats stay in
+// registers, and a key's or value's cache line is used four times once loaded. Keys are first
+// transposed tile by tile, so that the inner loop reads them in order. The softmax is done on whole
+// rows of four queries, which fit the first-level cache up to some thousand keys.
+#include "server/model/attention_kernel.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#define FS_INLINE inline __attribute__((always_inline))
+
+namespace featurescope {
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr int64_t kRows = 4;   // queries at a time
+constexpr int64_t kTile = 32;  // keys at a time, and dimensions of values at a time
+
+// Below this many queries, transposing the keys would cost more than it saves.
+constexpr int64_t kFewQueries = 4;
+
+using Vec = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+using IntVec = int32_t __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+
+int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// x = exp(x) for x <= 0, to 2 units in the last place; exactly 0 below -87. Cephes' expf.
+FS_INLINE void ExpInPlace(Vec& x) {
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f;
+  constexpr float kLn2Low = -2.12194440e-4f;
+  constexpr float kRounder = 12582912.0f;  // adding it leaves the nearest integer in the low bits
+  constexpr int32_t kRounderBits = 0x4b400000;
+  const IntVec visible = x >= -87.0f;
+  const Vec shifted = x * kLog2E + kRounder;
+  const Vec n = shifted - kRounder;
+  const Vec r = (x - n * kLn2High) - n * kLn2Low;
+  Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  // Multiplies by 2^n by adding n to the exponent.
+  const IntVec exponent = (reinterpret_cast<const IntVec&>(shifted) - kRounderBits) << 23;
+  const IntVec bits = (reinterpret_cast<const IntVec&>(p) + exponent) & visible;
+  x = reinterpret_cast<const Vec&>(bits);
+}
+
+FS_INLINE float Sum(const Vec& v) {
+  float t[kLanes];
+  std::memcpy(t, &v, sizeof(t));
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) t[i] += t[i + half];
+  }
+  return t[0];
+}
+
+FS_INLINE float Max(const Vec& v) {
+  float max = v[0];
+  for (int64_t i = 1; i < kLanes; ++i) max = v[i] > max ? v[i] : max;
+  return max;
+}
+
+// Softmax without its division: returns the sum that `row` is still to be divided by. `row` has
+// room for a multiple of kLanes; what lies behind the first n values becomes 0.
+FS_INLINE float Exponentials(float* row, int64_t n, int64_t n_padded) {
+  for (int64_t j = n; j < n_padded; ++j) row[j] = -std::numeric_limits<float>::infinity();
+  Vec* vecs = reinterpret_cast<Vec*>(row);
+  const int64_t n_vecs = n_padded / kLanes;
+  Vec maxima = vecs[0];
+  for (int64_t j = 1; j < n_vecs; ++j) maxima = vecs[j] > maxima ? vecs[j] : maxima;
+  const float max = Max(maxima);
+  Vec sums = {};
+  for (int64_t j = 0; j < n_vecs; ++j) {
+    Vec x = vecs[j] - max;
+    ExpInPlace(x);
+    vecs[j] = x;
+    sums += x;
+  }
+  return Sum(sums);
+}
+
+// Keys as [tile][d_head][kTile], values as [key][d_padded], both padded with zeros.
+FS_INLINE void PackKeysAndValues(const AttentionSequence& s, int64_t kv_head, int64_t d_head,
+                                 int64_t d_padded, AttentionBuffers* buffers) {
+  const int64_t n_padded = RoundUp(s.n_keys, kTile);
+  buffers->keys.assign(static_cast<size_t>(n_padded * d_head), 0.0f);
+  buffers->values.assign(static_cast<size_t>(s.n_keys * d_padded), 0.0f);
+  for (int64_t key = 0; key < s.n_keys; ++key) {
+    const float* from = s.k + key * s.k_stride + kv_head * d_head;
+    float* to = buffers->keys.data() + key / kTile * kTile * d_head + key % kTile;
+    for (int64_t d = 0; d < d_head; ++d) to[d * kTile] = from[d];
+    std::memcpy(buffers->values.data() + key * d_padded, s.v + key * s.v_stride + kv_head * d_head,
+                static_cast<size_t>(d_head) * sizeof(float));
+  }
+}
+
+// The scores of kRows queries with the keys of one tile, into rows that are `stride` floats apart.
+FS_INLINE void TileScores(const float* queries, const float* tile, int64_t d_head, float* scores,
+                          int64_t stride) {
+  Vec sums[kRows][2] = {};
+  for (int64_t d = 0; d < d_head; ++d) {
+    const Vec k0 = *reinterpret_cast<const Vec*>(tile + d * kTile);
+    const Vec k1 = *reinterpret_cast<const Vec*>(tile + d * kTile + kLanes);
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kRows; ++r) {
+      const float q = queries[r * d_head + d];
+      sums[r][0] += q * k0;
+      sums[r][1] += q * k1;
+    }
+  }
+  for (int64_t r = 0; r < kRows; ++r) std::memcpy(scores + r * stride, sums[r], sizeof(sums[r]));
+}
+
+// The weighted sums of kTile dimensions of the first n values, into out [kRows, kTile].
+FS_INLINE void WeightedValues(const float* weights, int64_t stride, const float* values,
+                              int64_t d_padded, int64_t n, float* out) {
+  Vec sums[kRows][2] = {};
+  for (int64_t j = 0; j < n; ++j) {
+    const Vec v0 = *reinterpret_cast<const Vec*>(values + j * d_padded);
+    const Vec v1 = *reinterpret_cast<const Vec*>(values + j * d_padded + kLanes);
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kRows; ++r) {
+      const float w = weights[r * stride + j];
+      sums[r][0] += w * v0;
+      sums[r][1] += w * v1;
+    }
+  }
+  std::memcpy(out, sums, sizeof(sums));
+}
+
+FS_INLINE void AttendManyQueries(const AttentionSequence& s, int64_t head, int64_t kv_head,
+                                 int64_t d_head, AttentionBuffers* buffers) {
+  const int64_t d_padded = RoundUp(d_head, kTile);
+  const int64_t stride = RoundUp(s.n_keys, kTile);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(d_head));
+  PackKeysAndValues(s, kv_head, d_head, d_padded, buffers);
+  buffers->queries.resize(static_cast<size_t>(kRows * d_head));
+  buffers->weights.resize(static_cast<size_t>(kRows * stride));
+  float* queries = buffers->queries.data();
+  float* weights = buffers->weights.data();
+  for (int64_t row = 0; row < s.n_queries; row += kRows) {
+    const int64_t n_rows = std::min(kRows, s.n_queries - row);
+    for (int64_t r = 0; r < kRows; ++r) {  // the last row stands in for missing ones
+      const float* from = s.q + (row + std::min(r, n_rows - 1)) * s.q_stride + head * d_head;
+      for (int64_t d = 0; d < d_head; ++d) queries[r * d_head + d] = from[d] * scale;
+    }
+    const int64_t first_visible = s.n_keys - s.n_queries + row + 1;  // keys that row 0 sees
+    const int64_t n_visible = first_visible + n_rows - 1;
+    const int64_t n_padded = RoundUp(n_visible, kTile);
+    for (int64_t key = 0; key < n_padded; key += kTile) {
+      TileScores(queries, buffers->keys.data() + key * d_head, d_head, weights + key, stride);
+    }
+    float inverse[kRows];
+    for (int64_t r = 0; r < kRows; ++r) {
+      inverse[r] = 1.0f / Exponentials(weights + r * stride,
+                                       first_visible + std::min(r, n_rows - 1), n_padded);
+    }
+    for (int64_t d = 0; d < d_head; d += kTile) {
+      float out[kRows][kTile];
+      WeightedValues(weights, stride, buffers->values.data() + d, d_padded, n_visible, out[0]);
+      for (int64_t r = 0; r < n_rows; ++r) {
+        float* to = s.z + (row + r) * s.z_stride + head * d_head + d;
+        for (int64_t i = 0; i < std::min(kTile, d_head - d); ++i) to[i] = out[r][i] * inverse[r];
+      }
+    }
+  }
+}
+
+FS_INLINE float Dot(const float* a, const float* b, int64_t n) {
+  Vec sums = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    sums += *reinterpret_cast<const Vec*>(a + i) * *reinterpret_cast<const Vec*>(b + i);
+  }
+  float sum = Sum(sums);
+  for (; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+FS_INLINE void AttendFewQueries(const AttentionSequence& s, int64_t head, int64_t kv_head,
+                                int64_t d_head, AttentionBuffers* buffers) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(d_head));
+  buffers->weights.resize(static_cast<size_t>(RoundUp(s.n_keys, kLanes)));
+  float* weights = buffers->weights.data();
+  for (int64_t row = 0; row < s.n_queries; ++row) {
+    const float* q = s.q + row * s.q_stride + head * d_head;
+    const int64_t n_visible = s.n_keys - s.n_queries + row + 1;
+    const float* k = s.k + kv_head * d_head;
+    for (int64_t j = 0; j < n_visible; ++j) {
+      weights[j] = Dot(q, k + j * s.k_stride, d_head) * scale;
+    }
+    const float inverse = 1.0f / Exponentials(weights, n_visible, RoundUp(n_visible, kLanes));
+    float* z = s.z + row * s.z_stride + head * d_head;
+    std::fill(z, z + d_head, 0.0f);
+    for (int64_t j = 0; j < n_visible; ++j) {
+      const float* v = s.v + j * s.v_stride + kv_head * d_head;
+      const float weight = weights[j] * inverse;
+      for (int64_t d = 0; d < d_head; ++d) z[d] += weight * v[d];
+    }
+  }
+}
+
+FS_INLINE void Attend(const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
+                      AttentionBuffers* buffers) {
+  if (s.n_queries < kFewQueries) {
+    AttendFewQueries(s, head, kv_head, d_head, buffers);
+  } else {
+    AttendManyQueries(s, head, kv_head, d_head, buffers);
+  }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void AttendAvx512(
+    const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
+    AttentionBuffers* buffers) {
+  Attend(s, head, kv_head, d_head, buffers);
+}
+
+__attribute__((target("avx2,fma"))) void AttendAvx2(const AttentionSequence& s, int64_t head,
+                                                    int64_t kv_head, int64_t d_head,
+                                                    AttentionBuffers* buffers) {
+  Attend(s, head, kv_head, d_head, buffers);
+}
+#endif
+
+void AttendPortable(const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
+                    AttentionBuffers* buffers) {
+  Attend(s, head, kv_head, d_head, buffers);
+}
+
+using AttendFn = void (*)(const AttentionSequence&, int64_t, int64_t, int64_t, AttentionBuffers*);
+
+// The best that this processor has.
+AttendFn ChooseAttend() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
+    return AttendAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AttendAvx2;
+#endif
+  return AttendPortable;
+}
+
+}  // namespace
+
+void AttendHead(const AttentionSequence& sequence, int64_t head, int64_t kv_head, int64_t d_head,
+                AttentionBuffers* buffers) {
+  static const AttendFn attend = ChooseAttend();
+  attend(sequence, head, kv_head, d_head, buffers);
+}
+
+}  // namespace featurescope
