@@ -31,7 +31,7 @@ struct IndexSpec {
   uint32_t window = 32;            // tokens on each side of an example's centre whose activations
                                    // are kept; 0 to 1024
   uint32_t logit_effects = 10;     // tokens kept at each end of a feature's logit effects; 0 to 100
-  uint32_t decode_every = 4;       // every n-th context is decoded for the explained variance,
+  uint32_t decode_every = 1;       // every n-th context is decoded for the explained variance,
                                    // the first always; 1 to 1000000
   uint64_t seed = 0;               // of the bands' samples
 
@@ -56,9 +56,9 @@ struct IndexInputs {
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 
-// An upper bound, in bytes, of what a run over `tokens` tokens keeps in memory beside model, SAE
-// and one batch: it grows with d_sae and the spec, not with the corpus (for large corpora).
-uint64_t IndexMemoryBound(int64_t d_sae, uint64_t tokens, const IndexSpec& spec);
+// The most that a run keeps in memory beside the model, the SAE and a few batches, in bytes: a
+// function of d_sae and the spec, whatever the corpus. Sparse features stay far below it.
+uint64_t IndexMemoryBound(int64_t d_sae, const IndexSpec& spec);
 
 // Indexes the SAE over the corpus and writes the file at `output_path`, which appears complete or
 // not at all. All computing happens on context.device in quanta; accumulating happens beside it, on
