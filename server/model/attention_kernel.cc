@@ -21,8 +21,12 @@ constexpr int64_t kTile = 32;  // keys at a time, and dimensions of values at a 
 // Below this many queries, transposing the keys would cost more than it saves.
 constexpr int64_t kFewQueries = 4;
 
-using Vec = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
-using IntVec = int32_t __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+using Vec = float __attribute__((vector_size(kLanes * sizeof(float))));
+using IntVec = int32_t __attribute__((vector_size(kLanes * sizeof(float))));
+
+// By reference: how such a vector is passed by value depends on the instruction set.
+FS_INLINE void Load(const float* from, Vec& to) { std::memcpy(&to, from, sizeof(to)); }
+FS_INLINE void Store(const Vec& from, float* to) { std::memcpy(to, &from, sizeof(from)); }
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -44,9 +48,8 @@ FS_INLINE void ExpInPlace(Vec& x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   // Multiplies by 2^n by adding n to the exponent.
-  const IntVec exponent = (reinterpret_cast<const IntVec&>(shifted) - kRounderBits) << 23;
-  const IntVec bits = (reinterpret_cast<const IntVec&>(p) + exponent) & visible;
-  x = reinterpret_cast<const Vec&>(bits);
+  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - kRounderBits) << 23;
+  x = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(p) + exponent) & visible);
 }
 
 FS_INLINE float Sum(const Vec& v) {
@@ -68,17 +71,21 @@ FS_INLINE float Max(const Vec& v) {
 // room for a multiple of kLanes; what lies behind the first n values becomes 0.
 FS_INLINE float Exponentials(float* row, int64_t n, int64_t n_padded) {
   for (int64_t j = n; j < n_padded; ++j) row[j] = -std::numeric_limits<float>::infinity();
-  Vec* vecs = reinterpret_cast<Vec*>(row);
-  const int64_t n_vecs = n_padded / kLanes;
-  Vec maxima = vecs[0];
-  for (int64_t j = 1; j < n_vecs; ++j) maxima = vecs[j] > maxima ? vecs[j] : maxima;
+  Vec x;
+  Vec maxima;
+  Load(row, maxima);
+  for (int64_t j = kLanes; j < n_padded; j += kLanes) {
+    Load(row + j, x);
+    maxima = x > maxima ? x : maxima;
+  }
   const float max = Max(maxima);
   Vec sums = {};
-  for (int64_t j = 0; j < n_vecs; ++j) {
-    Vec x = vecs[j] - max;
+  for (int64_t j = 0; j < n_padded; j += kLanes) {
+    Load(row + j, x);
+    x -= max;
     ExpInPlace(x);
-    vecs[j] = x;
     sums += x;
+    Store(x, row + j);
   }
   return Sum(sums);
 }
@@ -102,9 +109,10 @@ FS_INLINE void PackKeysAndValues(const AttentionSequence& s, int64_t kv_head, in
 FS_INLINE void TileScores(const float* queries, const float* tile, int64_t d_head, float* scores,
                           int64_t stride) {
   Vec sums[kRows][2] = {};
+  Vec k0, k1;
   for (int64_t d = 0; d < d_head; ++d) {
-    const Vec k0 = *reinterpret_cast<const Vec*>(tile + d * kTile);
-    const Vec k1 = *reinterpret_cast<const Vec*>(tile + d * kTile + kLanes);
+    Load(tile + d * kTile, k0);
+    Load(tile + d * kTile + kLanes, k1);
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kRows; ++r) {
       const float q = queries[r * d_head + d];
@@ -119,9 +127,10 @@ FS_INLINE void TileScores(const float* queries, const float* tile, int64_t d_hea
 FS_INLINE void WeightedValues(const float* weights, int64_t stride, const float* values,
                               int64_t d_padded, int64_t n, float* out) {
   Vec sums[kRows][2] = {};
+  Vec v0, v1;
   for (int64_t j = 0; j < n; ++j) {
-    const Vec v0 = *reinterpret_cast<const Vec*>(values + j * d_padded);
-    const Vec v1 = *reinterpret_cast<const Vec*>(values + j * d_padded + kLanes);
+    Load(values + j * d_padded, v0);
+    Load(values + j * d_padded + kLanes, v1);
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kRows; ++r) {
       const float w = weights[r * stride + j];
@@ -172,9 +181,12 @@ FS_INLINE void AttendManyQueries(const AttentionSequence& s, int64_t head, int64
 
 FS_INLINE float Dot(const float* a, const float* b, int64_t n) {
   Vec sums = {};
+  Vec x, y;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    sums += *reinterpret_cast<const Vec*>(a + i) * *reinterpret_cast<const Vec*>(b + i);
+    Load(a + i, x);
+    Load(b + i, y);
+    sums += x * y;
   }
   float sum = Sum(sums);
   for (; i < n; ++i) sum += a[i] * b[i];
