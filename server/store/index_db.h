@@ -240,24 +240,26 @@ class IndexReader {
   absl::Status Verify() const;
 
  private:
-  class Lease;
+  class Lease;  // of a connection, while one call reads
   explicit IndexReader(std::string path);
-  absl::Status Load(Database* db);
+  absl::Status Connect();
   absl::Status LoadInfo(Database* db);
   absl::Status LoadTokens(Database* db);
   absl::Status LoadFeatures(Database* db);
-  absl::StatusOr<std::unique_ptr<Database>> Connect() const;
-  // DataLoss with the command that rebuilds the file.
+  // An error of reading, with the command that rebuilds the file when it is damaged.
+  absl::Status Explain(const absl::Status& status) const;
   absl::Status Damaged(absl::string_view what) const;
-  absl::Status Damaged(const absl::Status& status) const;
-  absl::StatusOr<std::string> DetailBlob(uint32_t feature) const;
-  // Features in this order (ascending or descending), computed once.
-  const std::vector<uint32_t>& Order(FeatureOrder order, bool descending) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status CheckFeature(uint32_t feature) const;
+  absl::StatusOr<std::string> DetailBlob(Database* db, uint32_t feature) const;
+  // All features in this order, computed once.
+  std::shared_ptr<const std::vector<uint32_t>> Order(FeatureOrder order, bool descending) const;
   // Which features have `text` in one of their tokens.
   absl::StatusOr<std::shared_ptr<const std::vector<bool>>> MatchTokenText(
       const std::string& text) const;
-  absl::Status LoadFeatureTokens() const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status LoadFeatureTokens() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(cache_mutex_);
+  // The end of ListFeatures' keyset: where the page after `page_token` begins in `order`.
+  absl::StatusOr<size_t> PageBegin(const FeatureQuery& query,
+                                   const std::vector<uint32_t>& order) const;
 
   const std::string path_;
   IndexInfoRow info_;
@@ -265,19 +267,24 @@ class IndexReader {
   std::vector<FeatureRow> features_;
   // Token texts, one after another; token i is [token_begin_[i], token_begin_[i + 1]).
   std::string token_bytes_;
-  std::vector<uint32_t> token_begin_;
+  std::vector<uint32_t> token_begin_ = {0};
   std::vector<bool> token_special_;
 
-  mutable absl::Mutex mutex_;
-  mutable std::vector<std::unique_ptr<Database>> idle_ ABSL_GUARDED_BY(mutex_);
-  mutable std::map<std::pair<int, bool>, std::unique_ptr<const std::vector<uint32_t>>> orders_
-      ABSL_GUARDED_BY(mutex_);
+  // All connections are made at once: a later one could see another file of the same name.
+  mutable absl::Mutex pool_mutex_;
+  mutable std::vector<std::unique_ptr<Database>> idle_ ABSL_GUARDED_BY(pool_mutex_);
+
+  // What listing computes once.
+  mutable absl::Mutex cache_mutex_;
+  mutable std::map<std::pair<FeatureOrder, bool>, std::shared_ptr<const std::vector<uint32_t>>>
+      orders_ ABSL_GUARDED_BY(cache_mutex_);
   // The strongest token and the top logits' tokens of feature f are feature_tokens_
   // [feature_token_begin_[f], feature_token_begin_[f + 1]).
-  mutable std::vector<uint32_t> feature_token_begin_ ABSL_GUARDED_BY(mutex_);
-  mutable std::vector<uint32_t> feature_tokens_ ABSL_GUARDED_BY(mutex_);
+  mutable std::vector<uint32_t> feature_token_begin_ ABSL_GUARDED_BY(cache_mutex_);
+  mutable std::vector<uint32_t> feature_tokens_ ABSL_GUARDED_BY(cache_mutex_);
+  // The latest texts that were asked for, the newest last.
   mutable std::vector<std::pair<std::string, std::shared_ptr<const std::vector<bool>>>> matches_
-      ABSL_GUARDED_BY(mutex_);
+      ABSL_GUARDED_BY(cache_mutex_);
 };
 
 }  // namespace featurescope

@@ -144,7 +144,7 @@ struct MetricRow {
 struct StateDbOptions {
   absl::Duration lease = absl::Seconds(30);
   // Stops of the server during one job, without progress in between, after which the job fails.
-  uint32_t max_crashes = 3;
+  uint32_t max_crashes = 5;
   // A steady clock in ms. Null: CLOCK_BOOTTIME.
   std::function<int64_t()> clock_ms;
 };
@@ -212,8 +212,8 @@ class StateDb {
   absl::StatusOr<JobRow> RequestCancel(absl::string_view id);
 
   // ---- metrics.
-  // A point of a step that exists replaces it: a job that resumes repeats some steps. Aborted: the
-  // lease is lost.
+  // In ascending order of steps. Points of the first one's step and later are replaced: a job that
+  // resumes repeats some. Aborted: the lease is lost.
   absl::Status AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
                              absl::Span<const MetricRow> points);
   // At most `max_points` (at least 2) evenly thinned by order, the first and the last among them.
@@ -224,21 +224,28 @@ class StateDb {
 
  private:
   StateDb(std::string path, StateDbOptions options);
+  absl::Status Prepare(bool unclean) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // Queues what ran when the server stopped, or fails it.
   absl::Status Recover() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
-  absl::StatusOr<JobRow> GetJobOn(Database* db, absl::string_view id) const;
-  absl::Status Delete(absl::string_view table, absl::string_view id,
-                      absl::Span<const absl::string_view> dependants);
-  // Runs `sql` with the given binder; Aborted unless it changed the row the lease is for.
-  absl::Status Fenced(absl::string_view id, int64_t lease_epoch, absl::string_view sql,
-                      const std::function<void(Statement&)>& bind);
-  int64_t NowMs() const;
+  // `table` is model, sae or corpus.
+  absl::Status Delete(absl::string_view table, absl::string_view id);
+  absl::Status CheckSubmission(const JobSubmission& submission)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // Runs an UPDATE of job whose last two parameters, `id_index` and the one after it, are the id
+  // and the epoch of a lease. Aborted unless it changed a row.
+  absl::Status RunFenced(Statement& update, int id_index, absl::string_view id, int64_t lease_epoch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  int64_t SteadyMs() const;
+  // An id above all that were given out before.
+  std::string NewJobId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
 
   const std::string path_;
   const StateDbOptions options_;
   mutable absl::Mutex write_mutex_;
-  std::unique_ptr<Database> writer_ ABSL_PT_GUARDED_BY(write_mutex_);
+  std::unique_ptr<Database> writer_ ABSL_GUARDED_BY(write_mutex_);
+  std::string last_job_id_ ABSL_GUARDED_BY(write_mutex_);
   mutable absl::Mutex read_mutex_;
-  std::unique_ptr<Database> reader_ ABSL_PT_GUARDED_BY(read_mutex_);
+  std::unique_ptr<Database> reader_ ABSL_GUARDED_BY(read_mutex_);
 };
 
 }  // namespace featurescope
