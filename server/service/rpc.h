@@ -212,4 +212,43 @@ class BidiStreamCall final : public grpc::ServerBidiReactor<Request, Response>,
   Completion write_;
 };
 
+// Each of these starts a call whose body is a member function of the service; the reactor deletes
+// itself.
+template <typename Service, typename Request, typename Response>
+grpc::ServerUnaryReactor* StartUnary(Service* service, const RpcEnvironment& environment,
+                                     const char* method, grpc::CallbackServerContext* context,
+                                     const Request* request, Response* response,
+                                     absl::Status (Service::*body)(const Request&, Response*,
+                                                                   const CallContext&)) {
+  return new UnaryCall<Request, Response>(
+      environment, method, context, request, response,
+      [service, body](const Request& in, Response* out, const CallContext& call) {
+        return (service->*body)(in, out, call);
+      });
+}
+
+template <typename Service, typename Request, typename Response>
+grpc::ServerWriteReactor<Response>* StartServerStream(
+    Service* service, const RpcEnvironment& environment, RequestPool* pool, const char* method,
+    grpc::CallbackServerContext* context, const Request* request,
+    absl::Status (Service::*body)(const Request&, MessageWriter<Response>&, const CallContext&)) {
+  return new ServerStreamCall<Request, Response>(
+      environment, pool, method, context, request,
+      [service, body](const Request& in, MessageWriter<Response>& out, const CallContext& call) {
+        return (service->*body)(in, out, call);
+      });
+}
+
+template <typename Service, typename Request, typename Response>
+grpc::ServerBidiReactor<Request, Response>* StartBidiStream(
+    Service* service, const RpcEnvironment& environment, const char* method,
+    grpc::CallbackServerContext* context,
+    absl::Status (Service::*body)(MessageStream<Request, Response>&, const CallContext&)) {
+  return new BidiStreamCall<Request, Response>(
+      environment, method, context,
+      [service, body](MessageStream<Request, Response>& stream, const CallContext& call) {
+        return (service->*body)(stream, call);
+      });
+}
+
 }  // namespace featurescope

@@ -7,8 +7,8 @@
 
 namespace featurescope {
 
-// Codes are the same on both sides. A status made by InvalidField carries google.rpc.BadRequest. The
-// message is made valid UTF-8; INTERNAL keeps its message in the log only.
+// Codes are the same on both sides. A status made by InvalidField carries google.rpc.BadRequest.
+// The message is made valid UTF-8; INTERNAL keeps its message in the log only.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace featurescope

@@ -1,0 +1,153 @@
+#include "server/app.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <utility>
+
+#include "server/base/log.h"
+#include "server/base/status.h"
+#include "server/catalog/catalog.h"
+#include "server/engine/device_worker.h"
+#include "server/gateway/gateway.h"
+#include "server/jobs/job_queue.h"
+#include "server/jobs/job_runner.h"
+#include "server/service/rpc_server.h"
+#include "server/store/database.h"
+#include "server/tensor/device.h"
+
+namespace featurescope {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+
+class AppImpl final : public App {
+ public:
+  explicit AppImpl(const AppOptions& options)
+      : options_(options), environment_(InspectComputeEnvironment()), started_(absl::Now()) {}
+  ~AppImpl() override { Stop(); }
+
+  absl::Status Start() {
+    for (const std::string& warning : environment_.warnings) LogWarning(warning);
+    CatalogOptions catalog;
+    ASSIGN_OR_RETURN(catalog.device, ParseDevice(options_.device));
+    catalog.allowed_roots = options_.allowed_roots;
+    catalog.memory_budget_bytes = options_.memory_budget_bytes;
+    ASSIGN_OR_RETURN(catalog_, Catalog::Open(options_.data_dir, catalog));
+    worker_ = std::make_unique<DeviceWorker>(worker_options_);
+    queue_ = std::make_unique<JobQueue>(catalog_.get());
+
+    ServiceDependencies dependencies;
+    dependencies.catalog = catalog_.get();
+    dependencies.worker = worker_.get();
+    dependencies.jobs = queue_.get();
+    dependencies.server_info = [this] { return Info(); };
+    RpcServerOptions rpc;
+    rpc.listen = options_.listen;
+    ASSIGN_OR_RETURN(rpc_, RpcServer::Start(rpc, std::move(dependencies)));
+    AddMetrics();
+    if (!options_.http.empty()) {
+      GatewayOptions gateway;
+      gateway.listen = options_.http;
+      gateway.web_directory = options_.web_dir;
+      gateway.max_message_bytes = rpc.max_message_bytes;
+      ASSIGN_OR_RETURN(gateway_, Gateway::Start(gateway, InProcessChannel(rpc_->server()),
+                                                [this] { return rpc_->metrics().Render(); }));
+    }
+    // Last: a job that continues must not delay the ports.
+    runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), JobRunnerOptions());
+    return absl::OkStatus();
+  }
+
+  void Stop() override {
+    if (stopped_) return;
+    stopped_ = true;
+    // Calls first, while everything they use is there; then the job, which writes its checkpoint.
+    if (gateway_ != nullptr) gateway_->StopAccepting();
+    if (rpc_ != nullptr) rpc_->StopAccepting();
+    if (queue_ != nullptr) queue_->Shutdown();
+    if (runner_ != nullptr) runner_->Stop();
+    if (gateway_ != nullptr) gateway_->Drain(options_.drain);
+    if (worker_ != nullptr) worker_->Shutdown();
+    if (rpc_ != nullptr) rpc_->Drain(options_.drain);
+    gateway_.reset();
+    rpc_.reset();
+    runner_.reset();
+    queue_.reset();
+    worker_.reset();
+    catalog_.reset();
+  }
+
+  int grpc_port() const override { return rpc_->port(); }
+  int http_port() const override { return gateway_ == nullptr ? 0 : gateway_->port(); }
+
+ private:
+  v1::ServerInfo Info() const {
+    v1::ServerInfo info;
+    info.set_version(kVersion);
+    info.set_device(options_.device);
+    info.set_blas(environment_.blas);
+    info.set_cpu_capability(environment_.cpu_capability);
+    info.set_threads(static_cast<uint32_t>(environment_.threads));
+    info.set_libtorch_version(environment_.libtorch_version);
+    info.set_sqlite_version(SqliteVersion());
+    info.set_grpc_version(grpc::Version());
+    info.set_memory_used_bytes(catalog_->memory_used_bytes());
+    info.set_memory_budget_bytes(catalog_->memory_budget_bytes());
+    info.set_uptime_seconds(static_cast<uint64_t>(absl::ToInt64Seconds(absl::Now() - started_)));
+    info.set_queue_depth(static_cast<uint32_t>(worker_->stats().waiting));
+    info.set_queue_limit(static_cast<uint32_t>(worker_options_.max_waiting));
+    info.set_max_message_bytes(RpcServerOptions().max_message_bytes);
+    for (const std::string& warning : environment_.warnings) info.add_warnings(warning);
+    return info;
+  }
+
+  void AddMetrics() {
+    Metrics& metrics = rpc_->metrics();
+    auto worker = [this](auto field) {
+      return [this, field] { return static_cast<double>(field(worker_->stats())); };
+    };
+    metrics.AddGauge("featurescope_queue_waiting", "Interactive tasks waiting for the device.",
+                     worker([](const DeviceWorkerStats& s) { return s.waiting; }));
+    metrics.AddCounter("featurescope_interactive_batches_total",
+                       "Batches of interactive tasks run.",
+                       worker([](const DeviceWorkerStats& s) { return s.interactive_batches; }));
+    metrics.AddCounter("featurescope_interactive_tasks_total", "Interactive tasks run.",
+                       worker([](const DeviceWorkerStats& s) { return s.interactive_tasks; }));
+    metrics.AddCounter("featurescope_refused_total", "Tasks refused because the queue was full.",
+                       worker([](const DeviceWorkerStats& s) { return s.refused; }));
+    metrics.AddCounter("featurescope_background_quanta_total", "Quanta of background work run.",
+                       worker([](const DeviceWorkerStats& s) { return s.background_quanta; }));
+    metrics.AddCounter("featurescope_interactive_seconds_total",
+                       "Device time of interactive tasks.", worker([](const DeviceWorkerStats& s) {
+                         return absl::ToDoubleSeconds(s.interactive_busy);
+                       }));
+    metrics.AddCounter("featurescope_background_seconds_total", "Device time of background work.",
+                       worker([](const DeviceWorkerStats& s) {
+                         return absl::ToDoubleSeconds(s.background_busy);
+                       }));
+    metrics.AddGauge("featurescope_weights_bytes", "Memory of loaded models and SAEs.",
+                     [this] { return static_cast<double>(catalog_->memory_used_bytes()); });
+  }
+
+  const AppOptions options_;
+  const DeviceWorkerOptions worker_options_;
+  const ComputeEnvironment environment_;
+  const absl::Time started_;
+  bool stopped_ = false;
+  std::unique_ptr<Catalog> catalog_;
+  std::unique_ptr<DeviceWorker> worker_;
+  std::unique_ptr<JobQueue> queue_;
+  std::unique_ptr<RpcServer> rpc_;
+  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<JobRunner> runner_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<App>> App::Start(const AppOptions& options) {
+  auto app = std::make_unique<AppImpl>(options);
+  RETURN_IF_ERROR(app->Start());
+  return app;
+}
+
+}  // namespace featurescope

@@ -1,0 +1,140 @@
+// featurescope-server: reads its flags, starts the server, waits for SIGTERM or SIGINT.
+#include <google/protobuf/text_format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_split.h"
+#include "featurescope/v1/config.pb.h"
+#include "server/app.h"
+#include "server/base/log.h"
+#include "server/base/status.h"
+#include "server/formats/file.h"
+
+// Unset flags take their value from --config, and else the default that AppOptions gives.
+ABSL_FLAG(absl::optional<std::string>, config, absl::nullopt,
+          "textproto file of featurescope.v1.ServerConfig; flags override it");
+ABSL_FLAG(absl::optional<std::string>, data_dir, absl::nullopt,
+          "directory of the catalog, models, SAEs, indexes and jobs");
+ABSL_FLAG(absl::optional<std::string>, listen, absl::nullopt,
+          "HOST:PORT or unix:PATH for gRPC (127.0.0.1:50051)");
+ABSL_FLAG(absl::optional<std::string>, http, absl::nullopt,
+          "HOST:PORT for the web app, gRPC-Web and metrics (127.0.0.1:8080), or none");
+ABSL_FLAG(absl::optional<std::string>, device, absl::nullopt, "cpu, cuda or cuda:N (cpu)");
+ABSL_FLAG(absl::optional<std::string>, web_dir, absl::nullopt, "directory of the built web app");
+ABSL_FLAG(absl::optional<std::string>, roots, absl::nullopt,
+          "comma-separated directories from which clients may add files (/)");
+ABSL_FLAG(absl::optional<uint64_t>, memory_budget_mb, absl::nullopt,
+          "memory for loaded models and SAEs, in MiB (16384)");
+ABSL_FLAG(absl::optional<absl::Duration>, drain, absl::nullopt,
+          "how long running calls may take at shutdown (10s)");
+
+namespace {
+
+constexpr int kUsageError = 2;
+constexpr uint64_t kMaxConfigBytes = 1 << 20;
+
+// Blocks the signals in every thread that is started from here on; one thread waits for them.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+absl::StatusOr<featurescope::v1::ServerConfig> ReadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, featurescope::ReadFile(path, kMaxConfigBytes));
+  featurescope::v1::ServerConfig config;
+  if (!google::protobuf::TextFormat::ParseFromString(text, &config)) {
+    return featurescope::InvalidArgument(path,
+                                         ": no valid textproto of featurescope.v1.ServerConfig; "
+                                         "the lines above say where");
+  }
+  return config;
+}
+
+template <typename T, typename U>
+void Override(const absl::optional<T>& value, U* option) {
+  if (value.has_value()) *option = *value;
+}
+
+// Defaults, overridden by the configuration file, overridden by flags.
+absl::StatusOr<featurescope::AppOptions> Options() {
+  featurescope::AppOptions options;
+  options.allowed_roots = {"/"};
+  if (const auto path = absl::GetFlag(FLAGS_config); path.has_value()) {
+    ASSIGN_OR_RETURN(const featurescope::v1::ServerConfig config, ReadConfig(*path));
+    if (config.has_data_dir()) options.data_dir = config.data_dir();
+    if (config.has_listen()) options.listen = config.listen();
+    if (config.has_http()) options.http = config.http();
+    if (config.has_device()) options.device = config.device();
+    if (config.has_web_dir()) options.web_dir = config.web_dir();
+    if (config.roots_size() > 0)
+      options.allowed_roots = {config.roots().begin(), config.roots().end()};
+    if (config.has_memory_budget_mb())
+      options.memory_budget_bytes = config.memory_budget_mb() << 20;
+    if (config.has_drain_seconds()) options.drain = absl::Seconds(config.drain_seconds());
+  }
+  Override(absl::GetFlag(FLAGS_data_dir), &options.data_dir);
+  Override(absl::GetFlag(FLAGS_listen), &options.listen);
+  Override(absl::GetFlag(FLAGS_http), &options.http);
+  Override(absl::GetFlag(FLAGS_device), &options.device);
+  Override(absl::GetFlag(FLAGS_web_dir), &options.web_dir);
+  Override(absl::GetFlag(FLAGS_drain), &options.drain);
+  if (const auto roots = absl::GetFlag(FLAGS_roots); roots.has_value()) {
+    options.allowed_roots = absl::StrSplit(*roots, ',', absl::SkipEmpty());
+  }
+  if (const auto budget = absl::GetFlag(FLAGS_memory_budget_mb); budget.has_value()) {
+    options.memory_budget_bytes = *budget << 20;
+  }
+  if (options.http == "none") options.http.clear();
+  return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using featurescope::App;
+  absl::SetProgramUsageMessage("featurescope-server --data_dir DIR [flags]");
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  const absl::StatusOr<featurescope::AppOptions> options = Options();
+  if (!options.ok() || options->data_dir.empty() || rest.size() > 1) {
+    fprintf(
+        stderr,
+        "%s\nusage: featurescope-server --data_dir DIR [--listen HOST:PORT] "
+        "[--http HOST:PORT] [--device cpu|cuda:0] [--config FILE]; --help lists all flags\n",
+        options.ok() ? "--data_dir is missing" : std::string(options.status().message()).c_str());
+    return kUsageError;
+  }
+
+  sigset_t signals = BlockSignals();
+  absl::StatusOr<std::unique_ptr<App>> app = App::Start(*options);
+  if (!app.ok()) {
+    featurescope::LogError(app.status().message());
+    return EXIT_FAILURE;
+  }
+  featurescope::LogInfo("serving gRPC on port ", (*app)->grpc_port(), ", HTTP on port ",
+                        (*app)->http_port());
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  featurescope::LogInfo("signal ", signal_number, ": finishing; a second one ends at once");
+  std::thread([&signals] {
+    int again = 0;
+    sigwait(&signals, &again);
+    _exit(EXIT_FAILURE);
+  }).detach();
+  (*app)->Stop();
+  app->reset();
+  featurescope::LogInfo("stopped");
+  return EXIT_SUCCESS;
+}

@@ -1,0 +1,51 @@
+// Between the contract's messages and the core's structs. No logic beyond that.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "featurescope/v1/catalog.pb.h"
+#include "featurescope/v1/explore.pb.h"
+#include "featurescope/v1/features.pb.h"
+#include "featurescope/v1/jobs.pb.h"
+#include "server/explore/activations.h"
+#include "server/explore/generate.h"
+#include "server/explore/text_input.h"
+#include "server/jobs/spec_json.h"
+#include "server/store/index_db.h"
+#include "server/store/state_db.h"
+
+namespace featurescope {
+
+// RFC 3339 in UTC; empty for 0.
+std::string FormatTimestamp(int64_t ms_since_1970);
+
+void ToProto(const ModelRow& row, bool loaded, absl::string_view dtype, v1::Model* out);
+void ToProto(const SaeRow& row, v1::Sae* out);
+void ToProto(const CorpusRow& row, v1::Corpus* out);
+void ToProto(const Token& token, v1::Token* out);
+void ToProto(const TokenRow& token, v1::Token* out);
+void ToProto(const SparseActivations& acts, v1::SparseRows* out);
+void ToProto(const SaeActivations& acts, v1::SaeActivations* out);
+void ToProto(const MetricRow& row, v1::MetricPoint* out);
+void ToProto(const HistogramRow& row, v1::Histogram* out);
+void ToProto(const IndexInfoRow& row, v1::IndexInfo* out);
+// errors  Internal  the stored specification cannot be read
+absl::Status ToProto(const JobRow& row, v1::Job* out);
+void ToProto(const GenerateEvent& event, const v1::GenerateRequest& request,
+             v1::GenerateResponse* out);
+void ToProto(const TrainingJob& job, v1::TrainingSpec* out);
+void ToProto(const IndexingJob& job, v1::IndexingSpec* out);
+
+TextInput FromProto(const v1::TextInput& input);
+SparseActivations FromProto(const v1::SparseRows& rows);
+SamplingOptions FromProto(const v1::Sampling& sampling);
+TrainingJob FromProto(const v1::TrainingSpec& spec);
+IndexingJob FromProto(const v1::IndexingSpec& spec);
+absl::StatusOr<JobState> FromProto(v1::JobState state);
+// Without the SAE, which the caller looks up, and the unit's size.
+//   errors  InvalidArgument  an unknown enumerator; `name` is what the message calls the edit
+absl::StatusOr<Intervention> FromProto(const v1::Intervention& intervention,
+                                       absl::string_view name);
+
+}  // namespace featurescope

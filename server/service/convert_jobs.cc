@@ -1,0 +1,153 @@
+// Jobs and their specifications between the contract and the core.
+#include "server/base/status.h"
+#include "server/service/convert.h"
+
+namespace featurescope {
+namespace {
+
+template <typename T>
+std::optional<T> Optional(bool has, T value) {
+  return has ? std::optional<T>(value) : std::nullopt;
+}
+
+v1::JobState ToProto(JobState state) {
+  switch (state) {
+    case JobState::kQueued:
+      return v1::QUEUED;
+    case JobState::kRunning:
+      return v1::RUNNING;
+    case JobState::kSucceeded:
+      return v1::SUCCEEDED;
+    case JobState::kFailed:
+      return v1::FAILED;
+    case JobState::kCancelled:
+      return v1::CANCELLED;
+    case JobState::kPaused:
+      return v1::PAUSED;
+  }
+  return v1::JOB_STATE_UNSPECIFIED;
+}
+
+}  // namespace
+
+absl::StatusOr<JobState> FromProto(v1::JobState state) {
+  switch (state) {
+    case v1::QUEUED:
+      return JobState::kQueued;
+    case v1::RUNNING:
+      return JobState::kRunning;
+    case v1::SUCCEEDED:
+      return JobState::kSucceeded;
+    case v1::FAILED:
+      return JobState::kFailed;
+    case v1::CANCELLED:
+      return JobState::kCancelled;
+    case v1::PAUSED:
+      return JobState::kPaused;
+    default:
+      return InvalidField("states", "states holds ", static_cast<int>(state),
+                          ", which is no job state");
+  }
+}
+
+TrainingJob FromProto(const v1::TrainingSpec& spec) {
+  TrainingJob job;
+  job.sae_id = spec.sae_id();
+  job.model_id = spec.model_id();
+  job.corpus_id = spec.corpus_id();
+  job.hook_name = spec.hook_name();
+  TrainingSpec& training = job.training;
+  training.architecture = spec.architecture();
+  training.d_sae = spec.d_sae();
+  training.k = spec.k();
+  training.tokens = spec.tokens();
+  training.batch_size = spec.batch_size();
+  training.seed = spec.seed();
+  training.learning_rate = spec.learning_rate();
+  training.lr_warmup_steps = Optional<int64_t>(spec.has_lr_warmup_steps(), spec.lr_warmup_steps());
+  training.lr_decay_steps = Optional<int64_t>(spec.has_lr_decay_steps(), spec.lr_decay_steps());
+  training.clip_norm = Optional(spec.has_clip_norm(), spec.clip_norm());
+  training.l1_coefficient = spec.l1_coefficient();
+  training.l1_warmup_steps = Optional<int64_t>(spec.has_l1_warmup_steps(), spec.l1_warmup_steps());
+  training.auxk_coefficient = Optional(spec.has_auxk_coefficient(), spec.auxk_coefficient());
+  training.dead_after_tokens = spec.dead_after_tokens();
+  training.buffer_tokens = spec.buffer_tokens();
+  training.checkpoint_seconds = spec.checkpoint_seconds();
+  return job;
+}
+
+void ToProto(const TrainingJob& job, v1::TrainingSpec* out) {
+  out->set_sae_id(job.sae_id);
+  out->set_model_id(job.model_id);
+  out->set_corpus_id(job.corpus_id);
+  out->set_hook_name(job.hook_name);
+  const TrainingSpec& training = job.training;
+  out->set_architecture(training.architecture);
+  out->set_d_sae(static_cast<uint32_t>(training.d_sae));
+  out->set_k(static_cast<uint32_t>(training.k));
+  out->set_tokens(training.tokens);
+  out->set_batch_size(static_cast<uint32_t>(training.batch_size));
+  out->set_seed(training.seed);
+  out->set_learning_rate(training.learning_rate);
+  if (training.lr_warmup_steps)
+    out->set_lr_warmup_steps(static_cast<uint32_t>(*training.lr_warmup_steps));
+  if (training.lr_decay_steps)
+    out->set_lr_decay_steps(static_cast<uint32_t>(*training.lr_decay_steps));
+  if (training.clip_norm) out->set_clip_norm(*training.clip_norm);
+  out->set_l1_coefficient(training.l1_coefficient);
+  if (training.l1_warmup_steps)
+    out->set_l1_warmup_steps(static_cast<uint32_t>(*training.l1_warmup_steps));
+  if (training.auxk_coefficient) out->set_auxk_coefficient(*training.auxk_coefficient);
+  out->set_dead_after_tokens(training.dead_after_tokens);
+  out->set_buffer_tokens(training.buffer_tokens);
+  out->set_checkpoint_seconds(static_cast<uint32_t>(training.checkpoint_seconds));
+}
+
+IndexingJob FromProto(const v1::IndexingSpec& spec) {
+  IndexingJob job;
+  job.sae_id = spec.sae_id();
+  job.corpus_id = spec.corpus_id();
+  IndexSpec& indexing = job.indexing;
+  indexing.max_tokens = spec.max_tokens();
+  if (spec.top_examples() > 0) indexing.top_examples = spec.top_examples();
+  if (spec.bands() > 0) indexing.bands = spec.bands();
+  if (spec.examples_per_band() > 0) indexing.examples_per_band = spec.examples_per_band();
+  if (spec.window() > 0) indexing.window = spec.window();
+  indexing.seed = spec.seed();
+  return job;
+}
+
+void ToProto(const IndexingJob& job, v1::IndexingSpec* out) {
+  out->set_sae_id(job.sae_id);
+  out->set_corpus_id(job.corpus_id);
+  out->set_max_tokens(job.indexing.max_tokens);
+  out->set_top_examples(job.indexing.top_examples);
+  out->set_bands(job.indexing.bands);
+  out->set_examples_per_band(job.indexing.examples_per_band);
+  out->set_window(job.indexing.window);
+  out->set_seed(job.indexing.seed);
+}
+
+absl::Status ToProto(const JobRow& row, v1::Job* out) {
+  out->set_id(row.id);
+  out->set_state(ToProto(row.state));
+  out->set_progress(row.progress);
+  out->set_phase(row.phase);
+  out->set_error(row.error);
+  out->set_created(FormatTimestamp(row.created_ms));
+  out->set_started(FormatTimestamp(row.started_ms));
+  out->set_finished(FormatTimestamp(row.finished_ms));
+  out->set_attempt(row.attempt);
+  out->set_tokens_per_second(row.tokens_per_second);
+  out->set_eta_seconds(row.eta_seconds);
+  if (row.kind == kTrainingKind) {
+    ASSIGN_OR_RETURN(const TrainingJob job, TrainingJobFromJson(row.spec));
+    ToProto(job, out->mutable_training());
+  } else if (row.kind == kIndexingKind) {
+    ASSIGN_OR_RETURN(const IndexingJob job, IndexingJobFromJson(row.spec));
+    ToProto(job, out->mutable_indexing());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace featurescope

@@ -1,0 +1,147 @@
+// JobService: training and indexing as durable jobs.
+#include "server/base/status.h"
+#include "server/service/convert.h"
+#include "server/service/services.h"
+
+namespace featurescope {
+namespace {
+
+constexpr uint32_t kDefaultPageSize = 100;
+constexpr uint32_t kMaxPageSize = 1000;
+constexpr uint32_t kDefaultPoints = 1000;
+constexpr uint32_t kMaxPoints = 10000;
+constexpr absl::Duration kTick = absl::Seconds(10);
+
+class JobServiceImpl final : public v1::JobService::CallbackService {
+ public:
+  explicit JobServiceImpl(const ServiceDependencies* dependencies)
+      : rpc_(dependencies->rpc), jobs_(*dependencies->jobs) {}
+
+  using Context = grpc::CallbackServerContext;
+  using Unary = grpc::ServerUnaryReactor;
+
+  Unary* SubmitTraining(Context* context, const v1::SubmitTrainingRequest* request,
+                        v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitTraining", context, request, response,
+                      &JobServiceImpl::DoSubmitTraining);
+  }
+  Unary* SubmitIndexing(Context* context, const v1::SubmitIndexingRequest* request,
+                        v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitIndexing", context, request, response,
+                      &JobServiceImpl::DoSubmitIndexing);
+  }
+  Unary* GetJob(Context* context, const v1::GetJobRequest* request, v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.GetJob", context, request, response,
+                      &JobServiceImpl::DoGetJob);
+  }
+  Unary* ListJobs(Context* context, const v1::ListJobsRequest* request,
+                  v1::ListJobsResponse* response) override {
+    return StartUnary(this, rpc_, "Job.ListJobs", context, request, response,
+                      &JobServiceImpl::DoListJobs);
+  }
+  Unary* CancelJob(Context* context, const v1::CancelJobRequest* request,
+                   v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.CancelJob", context, request, response,
+                      &JobServiceImpl::DoCancelJob);
+  }
+  Unary* GetMetrics(Context* context, const v1::GetMetricsRequest* request,
+                    v1::GetMetricsResponse* response) override {
+    return StartUnary(this, rpc_, "Job.GetMetrics", context, request, response,
+                      &JobServiceImpl::DoGetMetrics);
+  }
+  grpc::ServerWriteReactor<v1::WatchJobsResponse>* WatchJobs(
+      Context* context, const v1::WatchJobsRequest* request) override {
+    return StartServerStream(this, rpc_, rpc_.watchers, "Job.WatchJobs", context, request,
+                             &JobServiceImpl::DoWatchJobs);
+  }
+
+ private:
+  absl::Status DoSubmitTraining(const v1::SubmitTrainingRequest& request, v1::Job* response,
+                                const CallContext&) {
+    ASSIGN_OR_RETURN(const JobRow row,
+                     jobs_.SubmitTraining(FromProto(request.spec()), request.idempotency_key()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoSubmitIndexing(const v1::SubmitIndexingRequest& request, v1::Job* response,
+                                const CallContext&) {
+    ASSIGN_OR_RETURN(const JobRow row,
+                     jobs_.SubmitIndexing(FromProto(request.spec()), request.idempotency_key()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoGetJob(const v1::GetJobRequest& request, v1::Job* response, const CallContext&) {
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.Get(request.job_id()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoListJobs(const v1::ListJobsRequest& request, v1::ListJobsResponse* response,
+                          const CallContext&) {
+    if (request.page_size() > kMaxPageSize) {
+      return InvalidField("page_size", "page_size is ", request.page_size(), ", must be at most ",
+                          kMaxPageSize);
+    }
+    std::vector<JobState> states;
+    for (int state : request.states()) {
+      ASSIGN_OR_RETURN(states.emplace_back(), FromProto(static_cast<v1::JobState>(state)));
+    }
+    const uint32_t page_size = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
+    ASSIGN_OR_RETURN(const JobPage page, jobs_.List(states, page_size, request.page_token()));
+    for (const JobRow& row : page.jobs) RETURN_IF_ERROR(ToProto(row, response->add_jobs()));
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  }
+
+  absl::Status DoCancelJob(const v1::CancelJobRequest& request, v1::Job* response,
+                           const CallContext&) {
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.Cancel(request.job_id()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoGetMetrics(const v1::GetMetricsRequest& request, v1::GetMetricsResponse* response,
+                            const CallContext&) {
+    if (request.max_points() > kMaxPoints || request.max_points() == 1) {
+      return InvalidField("max_points", "max_points is ", request.max_points(),
+                          ", must be 0 or in [2, ", kMaxPoints, "]");
+    }
+    const uint32_t max_points = request.max_points() == 0 ? kDefaultPoints : request.max_points();
+    ASSIGN_OR_RETURN(const std::vector<MetricRow> rows,
+                     jobs_.Metrics(request.job_id(), max_points));
+    for (const MetricRow& row : rows) ToProto(row, response->add_points());
+    return absl::OkStatus();
+  }
+
+  absl::Status DoWatchJobs(const v1::WatchJobsRequest& request,
+                           MessageWriter<v1::WatchJobsResponse>& writer, const CallContext& call) {
+    WatchFilter filter;
+    filter.job_ids.assign(request.job_ids().begin(), request.job_ids().end());
+    filter.metrics = request.metrics();
+    ASSIGN_OR_RETURN(const std::unique_ptr<JobWatcher> watcher, jobs_.Watch(filter));
+    while (true) {
+      ASSIGN_OR_RETURN(const std::optional<JobEvent> event, watcher->WaitNext(call.cancel, kTick));
+      v1::WatchJobsResponse response;
+      if (!event.has_value()) {
+        response.mutable_tick();
+      } else if (event->job.has_value()) {
+        RETURN_IF_ERROR(ToProto(*event->job, response.mutable_job()));
+      } else {
+        response.mutable_metrics()->set_job_id(event->metrics->job_id);
+        for (const MetricRow& row : event->metrics->points) {
+          ToProto(row, response.mutable_metrics()->add_points());
+        }
+      }
+      RETURN_IF_ERROR(writer.Write(response));
+    }
+  }
+
+  const RpcEnvironment& rpc_;
+  JobQueue& jobs_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeJobService(const ServiceDependencies* dependencies) {
+  return std::make_unique<JobServiceImpl>(dependencies);
+}
+
+}  // namespace featurescope
