@@ -74,7 +74,6 @@ struct NormalizerSettings {
   std::string name = "nmt_nfkc";
   bool has_chars_map = false;
   bool add_dummy_prefix = true;
-  bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;
 };
 
@@ -85,9 +84,6 @@ bool ReadNormalizer(absl::string_view message, NormalizerSettings* settings) {
     if (field.number == kName) settings->name = std::string(field.bytes);
     if (field.number == kPrecompiledCharsMap) settings->has_chars_map = !field.bytes.empty();
     if (field.number == kAddDummyPrefix) settings->add_dummy_prefix = field.value != 0;
-    if (field.number == kRemoveExtraWhitespaces) {
-      settings->remove_extra_whitespaces = field.value != 0;
-    }
     if (field.number == kEscapeWhitespaces) settings->escape_whitespaces = field.value != 0;
   }
   return true;
@@ -115,23 +111,23 @@ absl::StatusOr<SentencePieceModel> ReadSentencePieceModel(absl::string_view cont
     if (ok && field.number == kNormalizerSpec) ok = ReadNormalizer(field.bytes, &normalizer);
     if (ok && field.number == kTrainerSpec) ok = ReadTrainer(field.bytes, &whitespace_as_suffix);
     if (!ok) return InvalidArgument(path, ": no SentencePiece model (malformed Protobuf)");
-    // The self test was recorded with the prefix space and would fail without.
+    // The self test was recorded with the settings that are changed here.
     if (field.number != kSelfTestData) {
-      model.without_prefix_space.append(field.whole.data(), field.whole.size());
+      model.keeping_spaces.append(field.whole.data(), field.whole.size());
     }
   }
-  if (normalizer.has_chars_map || normalizer.remove_extra_whitespaces ||
-      !normalizer.escape_whitespaces || whitespace_as_suffix) {
-    return Unimplemented(
-        path, ": normalizer \"", PrintableUtf8(normalizer.name, 60),
-        "\" changes texts (character map ", normalizer.has_chars_map, ", remove_extra_whitespaces ",
-        normalizer.remove_extra_whitespaces, ", escape_whitespaces ", normalizer.escape_whitespaces,
-        ", treat_whitespace_as_suffix ", whitespace_as_suffix, ") and is not supported");
+  if (normalizer.has_chars_map || !normalizer.escape_whitespaces || whitespace_as_suffix) {
+    return Unimplemented(path, ": normalizer \"", PrintableUtf8(normalizer.name, 60),
+                         "\" changes texts (character map ", normalizer.has_chars_map,
+                         ", escape_whitespaces ", normalizer.escape_whitespaces,
+                         ", treat_whitespace_as_suffix ", whitespace_as_suffix,
+                         ") and is not supported");
   }
   model.add_dummy_prefix = normalizer.add_dummy_prefix;
-  // A repeated message field is merged into the first: NormalizerSpec{add_dummy_prefix: false}.
-  static constexpr char kNoPrefix[] = {kNormalizerSpec << 3 | 2, 2, kAddDummyPrefix << 3, 0};
-  model.without_prefix_space.append(kNoPrefix, sizeof(kNoPrefix));
+  // A repeated message field is merged into the first one.
+  static constexpr char kKeepSpaces[] = {kNormalizerSpec << 3 | 2,     4, kAddDummyPrefix << 3, 0,
+                                         kRemoveExtraWhitespaces << 3, 0};
+  model.keeping_spaces.append(kKeepSpaces, sizeof(kKeepSpaces));
   return model;
 }
 

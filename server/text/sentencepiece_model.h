@@ -14,8 +14,9 @@ namespace featurescope {
 struct SentencePieceModel {
   // Whether texts get a space in front.
   bool add_dummy_prefix = true;
-  // The same model with add_dummy_prefix switched off: the caller adds the space where it belongs.
-  std::string without_prefix_space;
+  // The same model with add_dummy_prefix and remove_extra_whitespaces switched off: the caller adds
+  // the space where it belongs, and no space of a text is dropped (as in llama2.c).
+  std::string keeping_spaces;
 };
 
 // Unimplemented: a normalizer or whitespace setting that changes texts. InvalidArgument: no

@@ -186,7 +186,7 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceTokenizer::Create(
   ASSIGN_OR_RETURN(const SentencePieceModel model, ReadSentencePieceModel(content, path));
   auto tokenizer = std::make_shared<SentencePieceTokenizer>();
   std::string error;
-  tokenizer->bridge_ = SentencePieceBridge::Load(model.without_prefix_space, &error);
+  tokenizer->bridge_ = SentencePieceBridge::Load(model.keeping_spaces, &error);
   if (tokenizer->bridge_ == nullptr) {
     return InvalidArgument(path, ": no SentencePiece model: ", PrintableUtf8(error));
   }
