@@ -56,6 +56,10 @@ struct GatewayStats {
 class GatewayContext;
 
 // A channel into `server` without a socket, as the gateway needs it: no limit on what it receives.
+//
+// A streaming handler must await each write before it finishes the call: gRPC 1.51's in-process
+// transport drops a message that is sent in one step with the status (StartWriteAndFinish,
+// StartWriteLast, WriteLast) while the reader is busy. Unary handlers are not concerned.
 std::shared_ptr<grpc::Channel> InProcessChannel(grpc::Server& server);
 
 // Thread-safe.

@@ -34,6 +34,9 @@ std::shared_ptr<GrpcWebCall> GrpcWebCall::Start(grpc::GenericStub* stub, GrpcWeb
   call->self_ = call;
   stub->PrepareBidiStreamingCall(&call->context_, request.path, /*options=*/{}, call.get());
   call->AddHold();
+  // Before the request: the in-process transport drops a message that the server sends together
+  // with its status (every unary answer) when no read is waiting for it.
+  call->StartRead(&call->response_);
   call->StartWriteLast(&call->request_, grpc::WriteOptions());
   call->StartCall();
   return call;
@@ -61,7 +64,8 @@ void GrpcWebCall::OnReadInitialMetadataDone(bool ok) {
   Post([this, self = self_, ok] {
     if (cancelled_) return;
     if (ok) events_.on_initial_metadata(CopyMetadata(context_.GetServerInitialMetadata()));
-    ReadNext();
+    initial_done_ = true;
+    if (std::exchange(message_waiting_, false)) DeliverMessage();
   });
 }
 
@@ -70,17 +74,23 @@ void GrpcWebCall::OnReadDone(bool ok) {
     reading_ = false;
     if (!ok || cancelled_) {
       ReleaseHold();
-      return;
+    } else if (!initial_done_) {  // its callback runs on another thread and may come second
+      message_waiting_ = true;
+    } else {
+      DeliverMessage();
     }
-    std::vector<grpc::Slice> slices;
-    const bool dumped = response_.Dump(&slices).ok();
-    response_.Clear();
-    if (!dumped) {
-      Cancel();
-      return;
-    }
-    events_.on_message(std::move(slices));
   });
+}
+
+void GrpcWebCall::DeliverMessage() {
+  std::vector<grpc::Slice> slices;
+  const bool dumped = response_.Dump(&slices).ok();
+  response_.Clear();
+  if (dumped) {
+    events_.on_message(std::move(slices));
+  } else {
+    Cancel();
+  }
 }
 
 void GrpcWebCall::OnDone(const grpc::Status& status) {

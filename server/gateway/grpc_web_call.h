@@ -53,6 +53,7 @@ class GrpcWebCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc:
   void OnReadInitialMetadataDone(bool ok) override;
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
+  void DeliverMessage();
   void ReleaseHold();
   void Post(std::function<void()> work) { post_(std::move(work)); }
 
@@ -66,7 +67,9 @@ class GrpcWebCall final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc:
   // On the strand only. The hold keeps OnDone away while no read is pending: a read must not be
   // started on a call that is done.
   bool holding_ = true;
-  bool reading_ = false;
+  bool reading_ = true;
+  bool initial_done_ = false;
+  bool message_waiting_ = false;  // read before the initial metadata was delivered
   bool cancelled_ = false;
 };
 
