@@ -1,0 +1,79 @@
+// What each number on screen means. The ids are stable: docs, tooltips and tests refer to them.
+
+export interface Definition {
+  label: string;
+  text: string;
+  formula?: string;
+}
+
+export const definitions = {
+  density: {
+    label: "Density",
+    text: "Share of the corpus' tokens, special ones excluded, on which the feature's activation is positive.",
+    formula: "n(a > 0) / n_tokens",
+  },
+  n_active: { label: "Active tokens", text: "How many tokens of the corpus the feature fires on." },
+  max: { label: "Max", text: "The largest activation seen over the corpus, in activation units." },
+  mean: { label: "Mean", text: "Mean of the positive activations.", formula: "E[a | a > 0]" },
+  std: { label: "Std", text: "Standard deviation of the positive activations." },
+  skewness: {
+    label: "Skew",
+    text: "Skewness of the positive activations: large when most are weak and few are strong.",
+    formula: "E[(a − μ)³] / σ³",
+  },
+  kurtosis: {
+    label: "Kurtosis",
+    text: "Excess kurtosis of the positive activations; 0 for a normal distribution.",
+    formula: "E[(a − μ)⁴] / σ⁴ − 3",
+  },
+  p50: { label: "p50", text: "Median of the positive activations, read off the histogram." },
+  p90: { label: "p90", text: "90th percentile of the positive activations, read off the histogram." },
+  p99: { label: "p99", text: "99th percentile of the positive activations, read off the histogram." },
+  decoder_norm: {
+    label: "‖W_dec‖",
+    text: "Length of the feature's decoder row.",
+    formula: "‖W_dec[feature]‖₂",
+  },
+  top_token: { label: "Top token", text: "The token on which the feature's activation is largest." },
+  top_logit: { label: "Top logit", text: "The token whose logit one unit of this feature raises most." },
+  logit_effect: {
+    label: "Logit effect",
+    text: "Change of the token's logit per unit of activation, without the final normalisation.",
+    formula: "W_dec[feature] · W_U[:, token]",
+  },
+  alive: { label: "Alive", text: "Features that fired at least once on the indexed tokens." },
+  dead: { label: "Dead", text: "Features that never fired on the indexed tokens." },
+  dense: { label: "Dense", text: "Features that fire on more than a tenth of the tokens." },
+  mean_l0: { label: "Mean L0", text: "Mean number of features that fire on a token." },
+  explained_variance: {
+    label: "Explained variance",
+    text: "Share of the activations' variance that the SAE's reconstruction explains.",
+    formula: "1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²",
+  },
+  log10_density: {
+    label: "log₁₀ density",
+    text: "How many alive features have which density, on a logarithmic scale.",
+  },
+  band_share: {
+    label: "Share of the band",
+    text: "Share of the feature's positive activations that lie between the band's bounds.",
+  },
+  relative_change: {
+    label: "‖Δ‖ / ‖x‖",
+    text: "Length of the edit relative to the activation vector it was added to.",
+  },
+  logprob: {
+    label: "Log-probability",
+    text: "Natural logarithm of the token's probability before temperature and penalties.",
+  },
+  loss: { label: "Loss", text: "The training objective of the last step." },
+  fvu: {
+    label: "FVU",
+    text: "Fraction of variance unexplained on the training batch.",
+    formula: "Σ‖x − x̂‖² / Σ‖x − x̄‖²",
+  },
+  l0: { label: "L0", text: "Mean number of active features per token of the training batch." },
+  dead_share: { label: "Dead share", text: "Share of features that have not fired for a long time." },
+} satisfies Record<string, Definition>;
+
+export type DefinitionId = keyof typeof definitions;

@@ -1,0 +1,131 @@
+// One job: its state, its curves while it runs and after, and its specification.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect } from "react";
+import { Link } from "wouter";
+
+import { jobQuery } from "../../api/queries";
+import { JobState, type Job } from "../../gen/featurescope/v1/jobs_pb.js";
+import { isActive, state_texts } from "../../jobs/reducer";
+import { useJobs } from "../../jobs/useJobs";
+import { formatTime } from "../../lib/format";
+import { ButtonLink } from "../../ui/Button";
+import { Card } from "../../ui/Card";
+import { ErrorNote } from "../../ui/ErrorNote";
+import { Loading } from "../../ui/Notes";
+import { usePageTitle } from "../../ui/usePageTitle";
+import { indexingFormLink, jobs_link, saeLink } from "../../url/links";
+import { CancelButton } from "./CancelButton";
+import { Connection } from "./Connection";
+import { Curves } from "./Curves";
+import { Progress, progressText, StateBadge } from "./JobState";
+import styles from "./Jobs.module.css";
+import { briefOf, specRows } from "./spec";
+
+export default function JobView({ id }: { id: string }) {
+  const live = useJobs();
+  const first = useQuery(jobQuery(id));
+  const queries = useQueryClient();
+  const job = live.jobs.get(id) ?? first.data;
+  const brief = job && briefOf(job);
+  usePageTitle(brief ? `${brief.kind} ${brief.subject}` : "Job");
+
+  // What a finished job made is new to the lists.
+  const isDone = job?.state === JobState.SUCCEEDED;
+  useEffect(() => {
+    if (!isDone) return;
+    for (const key of ["saes", "sae", "index", "features"]) void queries.invalidateQueries({ queryKey: [key] });
+  }, [isDone, queries]);
+
+  if (job === undefined || brief === undefined) {
+    return first.isError ? (
+      <ErrorNote error={first.error} onRetry={() => void first.refetch()} />
+    ) : (
+      <Loading what="the job" />
+    );
+  }
+  return (
+    <>
+      <header className={styles.head}>
+        <nav className={styles.path} aria-label="Path">
+          <Link href={jobs_link}>Jobs</Link>
+        </nav>
+        <h1>
+          {brief.kind} {brief.subject}
+        </h1>
+        <StateBadge state={job.state} />
+        {isActive(job.state) && <Connection state={live} />}
+        <div className={styles.actions}>
+          <Next job={job} />
+          {isActive(job.state) && <CancelButton id={job.id} what={`${brief.kind} ${brief.subject}`} />}
+        </div>
+      </header>
+      <p className="sr-only" role="status">
+        {brief.kind} {brief.subject} is {state_texts[job.state]}
+      </p>
+      {job.error !== "" && (
+        <div className={styles.problem} role="alert">
+          <b>{job.state === JobState.PAUSED ? "Waiting" : "Error"}</b> {job.error}
+        </div>
+      )}
+      <div className={styles.bigProgress}>
+        <Progress job={job} label="Progress" />
+        <span>{progressText(job)}</span>
+      </div>
+      <div className={styles.columns}>
+        <div>
+          {job.spec.case === "training" ? <Curves job={job.id} /> : <Card title="Indexing">{indexingText(job)}</Card>}
+        </div>
+        <Facts job={job} />
+      </div>
+    </>
+  );
+}
+
+function indexingText(job: Job): string {
+  if (job.state === JobState.SUCCEEDED) return "The index is complete.";
+  return isActive(job.state) ? "One pass over the corpus. The index appears when it is complete." : "There is no index from this job.";
+}
+
+function Next({ job }: { job: Job }) {
+  if (job.state !== JobState.SUCCEEDED) return null;
+  if (job.spec.case === "training") {
+    return (
+      <>
+        <ButtonLink href={saeLink(job.spec.value.saeId)}>Open the SAE</ButtonLink>
+        <ButtonLink look="primary" href={indexingFormLink({ sae: job.spec.value.saeId, corpus: job.spec.value.corpusId })}>
+          Index it…
+        </ButtonLink>
+      </>
+    );
+  }
+  if (job.spec.case === "indexing") {
+    return (
+      <ButtonLink look="primary" href={saeLink(job.spec.value.saeId, { corpus: job.spec.value.corpusId })}>
+        Look at the features
+      </ButtonLink>
+    );
+  }
+  return null;
+}
+
+function Facts({ job }: { job: Job }) {
+  const times: [string, string][] = [
+    ["Job", job.id],
+    ["Created", formatTime(job.created)],
+    ["Started", formatTime(job.started)],
+    ["Finished", formatTime(job.finished)],
+    ["Attempt", String(job.attempt)],
+  ];
+  return (
+    <Card title="Specification">
+      <dl className={styles.facts}>
+        {[...specRows(job), ...times].map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </Card>
+  );
+}
