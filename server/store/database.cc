@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
@@ -37,7 +36,7 @@ std::string FileUri(absl::string_view path, absl::string_view query) {
 absl::Status ErrorStatus(int code, int system_errno, const std::string& text) {
   switch (code & 0xff) {
     case SQLITE_FULL:
-      return ResourceExhausted(text, ": the disk is full");
+      return ResourceExhausted(text, ": no room on the disk");
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
       return absl::DataLossError(text);
@@ -56,17 +55,14 @@ absl::Status ErrorStatus(int code, int system_errno, const std::string& text) {
     case SQLITE_CANTOPEN:
       return system_errno != 0 ? ErrnoStatus(system_errno, text) : absl::UnavailableError(text);
     case SQLITE_IOERR:
-      switch (system_errno) {
-        case ENOSPC:
-        case EDQUOT:
-        case EFBIG:
-          return ResourceExhausted(text, ": the disk is full");
-        default:
-          break;
+      // The errno may be that of a later call; a write fails for want of room or for a bad disk.
+      if (system_errno == ENOSPC || system_errno == EDQUOT || system_errno == EFBIG ||
+          (code == SQLITE_IOERR_WRITE && system_errno != EIO)) {
+        return ResourceExhausted(text, ": no room on the disk, or a size limit is reached");
       }
       // A file that ends before its pages do.
       if (code == SQLITE_IOERR_SHORT_READ) return absl::DataLossError(text);
-      return system_errno != 0 ? ErrnoStatus(system_errno, text) : absl::UnavailableError(text);
+      return absl::UnavailableError(text);
     default:
       return Internal(text);
   }
@@ -194,7 +190,6 @@ Database::~Database() {
 }
 
 absl::Status Database::Error(int code, absl::string_view doing) const {
-  // Inside WAL code the file system's error is not always kept; the errno of the last one is.
   const int system_errno = db_ == nullptr ? 0 : sqlite3_system_errno(db_);
   const char* message = db_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(db_);
   constexpr size_t kMaxSql = 160;

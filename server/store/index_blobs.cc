@@ -86,6 +86,9 @@ ExampleRow UnpackExample(BlobReader* in) {
   return example;
 }
 
+// SQLite keeps no sign of zero.
+double Unsigned0(double value) { return value + 0.0; }
+
 }  // namespace
 
 void BlobWriter::Varint(uint64_t value) {
@@ -232,7 +235,7 @@ void HashFeature(const FeatureRow& row, Sha256* sha) {
   out.Varint(row.n_active);
   for (const double value : {row.density, row.mean, row.max, row.std, row.skewness, row.kurtosis,
                              row.p50, row.p90, row.p99, row.decoder_norm}) {
-    out.Double(value);
+    out.Double(Unsigned0(value));
   }
   out.Varint(row.top_logit_token ? uint64_t{*row.top_logit_token} + 1 : 0);
   out.Varint(row.top_token ? uint64_t{*row.top_token} + 1 : 0);
@@ -258,8 +261,8 @@ void HashInfo(const IndexInfoRow& info, Sha256* sha) {
         uint64_t{info.bands}, uint64_t{info.examples_per_band}, uint64_t{info.window}}) {
     out.Varint(value);
   }
-  out.Double(info.mean_l0);
-  out.Double(info.explained_variance);
+  out.Double(Unsigned0(info.mean_l0));
+  out.Double(Unsigned0(info.explained_variance));
   out.Bytes(PackHistogram(info.log10_density));
   sha->Update(out.Take());
 }

@@ -1,6 +1,9 @@
 // Reading an index file: opening, details, examples. Listing is in index_listing.cc.
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 
 #include "server/base/status.h"
@@ -19,6 +22,23 @@ absl::StatusOr<std::pair<uint64_t, uint64_t>> FileIdentity(const std::string& pa
   struct stat info;
   if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, path);
   return std::pair<uint64_t, uint64_t>(info.st_dev, info.st_ino);
+}
+
+// Compares the file's size with the one in its header (bytes 16 and 28): what is cut off would show
+// only when it is asked for.
+absl::StatusOr<bool> IsWhole(const std::string& path) {
+  unsigned char header[32] = {};
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, path);
+  const ssize_t n = ::pread(fd, header, sizeof(header), 0);
+  const off_t size = ::lseek(fd, 0, SEEK_END);
+  ::close(fd);
+  if (n != sizeof(header)) return false;
+  uint64_t page_size = (uint64_t{header[16]} << 8) | header[17];
+  if (page_size == 1) page_size = 65536;
+  const uint64_t n_pages = (uint64_t{header[28]} << 24) | (uint64_t{header[29]} << 16) |
+                           (uint64_t{header[30]} << 8) | header[31];
+  return page_size * n_pages == static_cast<uint64_t>(size);
 }
 
 std::optional<uint32_t> OptionalInt(const Statement& row, int column) {
@@ -88,11 +108,13 @@ absl::Status IndexReader::Connect() {
   for (int i = 0; i < kTries; ++i) {
     std::vector<std::unique_ptr<Database>> connections;
     ASSIGN_OR_RETURN(const auto before, FileIdentity(path_));
+    ASSIGN_OR_RETURN(const bool whole, IsWhole(path_));
     while (connections.size() < kConnections) {
       ASSIGN_OR_RETURN(connections.emplace_back(), Database::Open(path_, OpenMode::kImmutable));
     }
     ASSIGN_OR_RETURN(const auto after, FileIdentity(path_));
     if (before != after) continue;  // replaced meanwhile
+    if (!whole) return Damaged("its size is not the one it was written with");
     absl::MutexLock lock(&pool_mutex_);
     idle_ = std::move(connections);
     return absl::OkStatus();

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "server/base/status.h"
 #include "server/store/index_blobs.h"
 #include "server/store/index_db.h"
