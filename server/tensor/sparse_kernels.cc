@@ -132,8 +132,8 @@ FS_INLINE void AdamRow(const AdamStep& s, float* __restrict w, float* __restrict
                        float* __restrict v, const float* __restrict gradient, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const float g = gradient == nullptr ? 0.0F : gradient[i] * s.gradient_scale;
-    const float mi = s.beta1 * m[i] + (1.0F - s.beta1) * g;
-    const float vi = s.beta2 * v[i] + (1.0F - s.beta2) * g * g;
+    const float mi = s.beta1 * m[i] + s.one_minus_beta1 * g;
+    const float vi = s.beta2 * v[i] + s.one_minus_beta2 * g * g;
     m[i] = mi;
     v[i] = vi;
     w[i] -= s.step_size * mi / (__builtin_sqrtf(vi) * s.inverse_sqrt_correction + s.epsilon);

@@ -10,6 +10,9 @@ namespace featurescope {
 struct AdamStep {
   float beta1 = 0.9F;
   float beta2 = 0.999F;
+  // Separate, since 1 - 0.999F is off by 5e-5.
+  float one_minus_beta1 = 0.1F;
+  float one_minus_beta2 = 0.001F;
   float epsilon = 1e-8F;
   float step_size = 0;                // learning rate / (1 - beta1^t)
   float inverse_sqrt_correction = 1;  // 1 / sqrt(1 - beta2^t)

@@ -1,0 +1,78 @@
+// The activations that training feeds on: corpus -> model up to the hook -> shuffled batches.
+//
+// The corpus' contexts are visited in a seeded order, another one in each round through it. Blocks
+// of contexts are forwarded, positions of special tokens left out, and the rows of a block are
+// shuffled and served in batches. A block depends only on its number, so that a run that resumes
+// gets exactly the batches that it would have got.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/cancel.h"
+#include "server/tensor/torch.h"
+#include "server/train/spec.h"
+
+namespace featurescope {
+
+// Tokens of one forward pass at most, unless one context has more.
+constexpr uint64_t kMaxMicroBatchTokens = 4096;
+
+// Not thread-safe. Holds one block: buffer_tokens x d_in floats, plus one micro-batch.
+class ActivationStream {
+ public:
+  //   spec  resolved
+  //   errors  InvalidArgument  the hook is not in the model
+  static absl::StatusOr<std::unique_ptr<ActivationStream>> Create(const TrainingInputs& inputs,
+                                                                  const TrainingSpec& spec);
+
+  // Begins to fill block `block`; its rows so far are forgotten.
+  void BeginBlock(uint64_t block);
+  // Forwards the next micro-batch of contexts. True when the block is full and shuffled.
+  //
+  //   errors  FailedPrecondition  activations that are not finite, naming the context; a block with
+  //                               fewer rows than a batch
+  absl::StatusOr<bool> FillSome(const CancelToken& cancel);
+
+  uint64_t block() const { return block_; }
+  // Of the full block; a rest that is less than a batch is left out.
+  int64_t n_batches() const { return static_cast<int64_t>(order_.size()) / batch_size_; }
+  // Writes batch `i` times `scale` to `out`, float32 [batch_size, d_in].
+  //   REQUIRES: the block is full, i < n_batches().
+  void CopyBatch(int64_t i, double scale, torch::Tensor& out) const;
+  // The mean of |row| over the block.  REQUIRES: the block is full.
+  double MeanNorm() const;
+
+  int64_t d_in() const { return d_in_; }
+  // Tokens forwarded since the stream was made.
+  uint64_t tokens_forwarded() const { return tokens_forwarded_; }
+
+ private:
+  ActivationStream(const TrainingInputs& inputs, const TrainingSpec& spec, int64_t d_in);
+
+  // The context at place `i` of all rounds through the corpus.
+  uint64_t ContextAt(uint64_t i) const;
+  absl::Status ForwardContexts(uint64_t begin, uint64_t end, const CancelToken& cancel);
+  absl::Status KeepRows(const torch::Tensor& activations, const std::vector<int64_t>& kept,
+                        uint64_t first_context);
+  bool IsSpecial(uint32_t token) const;
+
+  const TrainingInputs inputs_;
+  const uint64_t seed_;
+  const int64_t d_in_;
+  const int64_t batch_size_;
+  uint64_t contexts_per_block_ = 0;
+  uint64_t contexts_per_forward_ = 0;
+  std::vector<uint32_t> special_;  // sorted
+
+  torch::Tensor rows_;  // [capacity, d_in]
+  int64_t n_rows_ = 0;
+  std::vector<int64_t> order_;  // of the full block
+  uint64_t block_ = 0;
+  uint64_t next_context_ = 0;  // within the block
+  uint64_t tokens_forwarded_ = 0;
+};
+
+}  // namespace featurescope

@@ -1,0 +1,39 @@
+// Checkpoints of a training run: the last two, each complete or absent.
+//
+//   checkpoint-<step>.safetensors  the TrainState
+//   checkpoint-<step>.json         the rest; written last, so its presence says "complete"
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/tensor/torch.h"
+#include "server/train/train_state.h"
+
+namespace featurescope {
+
+struct Checkpoint {
+  TrainState state;
+  // The next batch to train on.
+  uint64_t block = 0;
+  int64_t batch = 0;
+  double input_scale = 1;
+};
+
+// Writes it to `directory` and removes all but this one and the one before.
+//
+//   fingerprint  of what the run computes; only a checkpoint of the same one is continued
+//   errors       of writing, e.g. ResourceExhausted when the disk is full
+absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fingerprint,
+                            const std::string& directory);
+
+// The newest checkpoint of this fingerprint that can be read; nothing when there is none. One that
+// is damaged is passed over with a warning in the log.
+absl::StatusOr<std::optional<Checkpoint>> LoadLatestCheckpoint(const std::string& fingerprint,
+                                                               const std::string& directory,
+                                                               int64_t d_in, int64_t d_sae,
+                                                               torch::Device device);
+
+}  // namespace featurescope
