@@ -22,6 +22,7 @@ bool Contains(const std::vector<std::string>& list, absl::string_view value) {
 bool IsIpAddress(absl::string_view text) {
   unsigned char address[sizeof(in6_addr)];
   const std::string terminated(text);
+  if (terminated.find('\0') != std::string::npos) return false;
   return inet_pton(AF_INET, terminated.c_str(), address) == 1 ||
          inet_pton(AF_INET6, terminated.c_str(), address) == 1;
 }

@@ -71,6 +71,8 @@ TEST(CallerAddressTest, BelievesOnlyTrustedProxies) {
   EXPECT_EQ(CallerAddress(policy, "10.0.0.9", "1.2.3.4, 10.0.0.8"), "1.2.3.4");
   EXPECT_EQ(CallerAddress(policy, "10.0.0.9", ""), "10.0.0.9");
   EXPECT_EQ(CallerAddress(policy, "10.0.0.9", "1.2.3.4, not an address"), "10.0.0.9");
+  const absl::string_view cut("1.2.3.4\0x", 9);
+  EXPECT_EQ(CallerAddress(policy, "10.0.0.9", cut), "10.0.0.9");
 }
 
 }  // namespace
