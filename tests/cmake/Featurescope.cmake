@@ -24,6 +24,7 @@ find_package(nlohmann_json REQUIRED)
 add_library(fs_options INTERFACE)
 target_include_directories(fs_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 target_compile_options(fs_options INTERFACE
+  -pthread # some libraries ask for it, and a precompiled header must be made as it is used
   -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-error=unused-command-line-argument>
   # GCC 12 reports these inside std::optional, absl and torch headers that it has inlined.
