@@ -1,6 +1,7 @@
 #include "server/formats/token_file.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -135,10 +136,18 @@ absl::Status TokenFileWriter::Finish() {
       {"model_id", spec_.model_id},
       {"hash", hash_},
   };
-  RETURN_IF_ERROR(tokens_.Commit());
-  RETURN_IF_ERROR(documents_.Commit());
-  return WriteFileAtomically(JoinPath(dir_, kSidecarName),
-                             sidecar.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  absl::Status status = tokens_.Commit();
+  if (status.ok()) status = documents_.Commit();
+  if (status.ok()) {
+    status =
+        WriteFileAtomically(JoinPath(dir_, kSidecarName),
+                            sidecar.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+  if (!status.ok()) {  // a corpus is there as a whole or not at all
+    unlink(tokens_.path().c_str());
+    unlink(documents_.path().c_str());
+  }
+  return status;
 }
 
 absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path,

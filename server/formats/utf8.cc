@@ -47,6 +47,12 @@ size_t ValidUtf8Prefix(absl::string_view text) {
   return at;
 }
 
+size_t Utf8CutBefore(absl::string_view text, size_t at) {
+  if (at >= text.size()) return text.size();
+  while (at > 0 && IsTail(text[at])) --at;
+  return at;
+}
+
 std::string PrintableUtf8(absl::string_view text, size_t max_bytes) {
   std::string printable;
   size_t at = 0;

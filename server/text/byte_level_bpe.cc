@@ -112,9 +112,14 @@ class ByteLevelBpe final : public Tokenizer {
     }
   }
 
+  static size_t PieceLength(absl::string_view text) {
+    const size_t length = Gpt2PieceLength(text);
+    return length <= kMaxWordBytes ? length : Utf8CutBefore(text, kMaxWordBytes);
+  }
+
   void EncodeValid(absl::string_view text, std::vector<uint32_t>* ids) const {
     while (!text.empty()) {
-      const absl::string_view word = text.substr(0, Gpt2PieceLength(text));
+      const absl::string_view word = text.substr(0, PieceLength(text));
       text.remove_prefix(word.size());
       if (cache_.Append(word, ids)) continue;
       const size_t before = ids->size();

@@ -1,5 +1,6 @@
 #include "server/text/sentencepiece_tokenizer.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <utility>
@@ -90,7 +91,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   // Word by word where no piece crosses the border between two words.
   absl::Status EncodeClean(absl::string_view text, std::vector<uint32_t>* ids) const {
     while (!text.empty()) {
-      const absl::string_view word = splits_at_spaces_ ? text.substr(0, WordLength(text)) : text;
+      const absl::string_view word = text.substr(0, WordLength(text));
       text.remove_prefix(word.size());
       if (cache_.Append(word, ids)) continue;
       std::vector<int> word_ids;
@@ -105,10 +106,15 @@ class SentencePieceTokenizer final : public Tokenizer {
     return absl::OkStatus();
   }
 
-  // Spaces and what follows them, up to the next space.
-  static size_t WordLength(absl::string_view text) {
-    size_t at = std::min(text.find_first_not_of(' '), text.size());
-    return std::min(text.find(' ', at), text.size());
+  // Spaces and what follows them, up to the next space. The whole text where a piece may cross
+  // that.
+  size_t WordLength(absl::string_view text) const {
+    size_t length = text.size();
+    if (splits_at_spaces_) {
+      const size_t begin = std::min(text.find_first_not_of(' '), text.size());
+      length = std::min(text.find(' ', begin), text.size());
+    }
+    return length <= kMaxWordBytes ? length : Utf8CutBefore(text, kMaxWordBytes);
   }
 
   absl::Status ReadPieces(const std::string& path);

@@ -66,5 +66,8 @@ class Tokenizer {
 
 // One call of Encode takes at most this much text.
 constexpr uint64_t kMaxTextBytes = 256u << 20;
+// Merging takes some hundred bytes of memory for a byte of a word: a longer word is cut here,
+// losing nothing but the merges across the cut.
+constexpr size_t kMaxWordBytes = 1u << 20;
 
 }  // namespace featurescope

@@ -158,6 +158,16 @@ TEST(TokenFileTest, AnAbandonedWriterLeavesNoCorpus) {
   EXPECT_EQ(TokenFile::Open(dir / "c").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST(TokenFileTest, AFinishThatFailsLeavesNoCorpus) {
+  TempDir dir;
+  TokenFileWriter writer = *TokenFileWriter::Create(dir / "c", SmallSpec(true));
+  ASSERT_TRUE(writer.AppendDocument({1, 2, 3}).ok());
+  std::filesystem::create_directories(dir / "c/corpus.json.tmp/in the way");
+  EXPECT_FALSE(writer.Finish().ok());
+  EXPECT_FALSE(std::filesystem::exists(dir / "c/tokens.bin"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "c/documents.bin"));
+}
+
 TEST(TokenFileTest, TruncatedOrLongerFilesAreRefused) {
   TempDir dir;
   Write(dir / "c", SmallSpec(true), {{1, 2, 3, 4, 5}, {6}});

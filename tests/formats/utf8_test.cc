@@ -43,6 +43,12 @@ TEST(Utf8Test, ValidPrefixStopsAtTheFirstBadByte) {
   EXPECT_EQ(ValidUtf8Prefix(""), 0u);
 }
 
+TEST(Utf8Test, CutsFallBetweenCharacters) {
+  const std::string text = "a\xc3\xa9\xf0\x9f\xa6\x99z";
+  const size_t expected[] = {0, 1, 1, 3, 3, 3, 3, 7, 8, 8};
+  for (size_t at = 0; at < 10; ++at) EXPECT_EQ(Utf8CutBefore(text, at), expected[at]) << at;
+}
+
 TEST(Utf8Test, PrintableTextHasNoControlsAndNoInvalidBytes) {
   EXPECT_EQ(PrintableUtf8(absl::string_view("a\n\0\xff\xc3\xa9", 6)), "a\\x0a\\x00\\xff\xc3\xa9");
   EXPECT_EQ(PrintableUtf8("abcdef", 3), "abc...");

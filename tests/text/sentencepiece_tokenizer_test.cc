@@ -121,6 +121,46 @@ TEST(SentencePieceTest, TruncatedModelsAreRefusedOrIncomplete) {
               HasSubstr("dir/tokenizer.model"));
 }
 
+TEST(SentencePieceTest, DamagedModelsAreRefusedOrStillKeepTexts) {
+  const std::string model = SmallModel();
+  std::mt19937 random(19);
+  int n_loaded = 0;
+  for (int round = 0; round < 1000; ++round) {
+    std::string damaged = model;
+    for (int i = 0; i <= round % 3; ++i) {
+      damaged[random() % damaged.size()] = static_cast<char>(random());
+    }
+    auto tokenizer = FromModel(damaged);
+    if (!tokenizer.ok()) continue;
+    ++n_loaded;
+    const std::string text = HardText(&random);
+    auto ids = (*tokenizer)->Encode(text);
+    if (ids.ok()) (void)(*tokenizer)->Decode(*ids);
+  }
+  EXPECT_GT(n_loaded, 0);
+}
+
+TEST(SentencePieceTest, EndlessWordsAreCutNotRefused) {
+  auto tokenizer = *FromModel(SmallModel());
+  std::string text;
+  while (text.size() < (2u << 20) + 100) text += "h\u00e9";
+  const Ids ids = *tokenizer->Encode(text);
+  EXPECT_EQ(tokenizer->Decode(ids), text);
+}
+
+TEST(TokenizerTest, TokenizerModelStandsInForAJsonOfAnotherKind) {
+  TempDir dir;
+  WriteBytes(dir / "tokenizer.json",
+             R"({"model": {"type": "BPE"}, "normalizer": {"type": "Prepend"}})");
+  EXPECT_EQ(Tokenizer::Load(dir.path()).status().code(), absl::StatusCode::kUnimplemented);
+  WriteBytes(dir / "tokenizer.model", SmallModel());
+  auto tokenizer = Tokenizer::Load(dir.path());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_THAT(*(*tokenizer)->Encode("he"), ElementsAre(263));
+  WriteBytes(dir / "tokenizer.json", "{");
+  EXPECT_EQ(Tokenizer::Load(dir.path()).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 class RealModelTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
