@@ -2,7 +2,7 @@
 import { useId } from "react";
 
 import type { Histogram as Counts } from "../gen/featurescope/v1/features_pb.js";
-import { formatCount, formatNumber, formatShare } from "../lib/format";
+import { formatCount, formatNumber, formatShare, formatTick } from "../lib/format";
 import { linearTicks, logTicks, place, toBins, trimmed, type Bin } from "./bins";
 import styles from "./Histogram.module.css";
 
@@ -20,15 +20,16 @@ interface Props {
   axis: "log" | "exponent";
   markers?: readonly Marker[];
   asTable: boolean;
+  // Units of the drawing across, about the pixels it gets, so that its text keeps its size.
+  width?: number;
 }
 
-const width = 360;
 const height = 120;
 const top = 14;
 const bottom = 18;
 
 function tickText(value: number, axis: Props["axis"]): string {
-  return axis === "exponent" ? `10${superscript(value)}` : formatNumber(value, 2);
+  return axis === "exponent" ? `10${superscript(value)}` : formatTick(value);
 }
 
 function superscript(value: number): string {
@@ -42,7 +43,7 @@ export function Histogram(props: Props) {
   return props.asTable ? <HistogramTable bins={bins} {...props} /> : <Bars bins={bins} {...props} />;
 }
 
-function Bars({ bins, axis, counted, quantity, markers = [] }: Props & { bins: Bin[] }) {
+function Bars({ bins, axis, counted, quantity, markers = [], width = 344 }: Props & { bins: Bin[] }) {
   const title = useId();
   const largest = Math.max(...bins.map((bin) => bin.count));
   const plot = height - top - bottom;

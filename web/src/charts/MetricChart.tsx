@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import uPlot from "uplot";
 
 import { definitions, type DefinitionId } from "../lib/definitions";
-import { formatNumber, formatShort } from "../lib/format";
+import { formatNumber, formatShort, formatTick } from "../lib/format";
 import { Term } from "../ui/Term";
 import { useSeenTheme } from "../ui/theme";
 import styles from "./MetricChart.module.css";
@@ -46,8 +46,8 @@ function optionsFor(host: HTMLElement, isLog: boolean, onCursor: (index: number 
     cursor: { sync: { key: cursors.key }, drag: { x: false, y: false }, points: { size: 7 } },
     scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
     axes: [
-      { ...axis, size: 26, space: 64, values: (_, ticks) => ticks.map((tick) => formatShort(tick)) },
-      { ...axis, size: 50, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatNumber(tick))) },
+      { ...axis, size: 26, space: 64, values: (_, ticks) => ticks.map((tick) => formatTick(tick)) },
+      { ...axis, size: 50, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatTick(tick))) },
     ],
     series: [{}, { stroke: colour(host, "--heat-line"), width: 1.6, points: { show: false } }],
     hooks: { setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)] },

@@ -51,7 +51,10 @@ export const GeneratedText = memo(function GeneratedText({ title, prompt, branch
   return (
     <section className={styles.pane} aria-label={title}>
       <h3>
-        {title} <small>{reason !== null ? `${tokens.length} tokens, ${reason_texts[reason]}` : ""}</small>
+        {title} <small>
+          {reason !== null && `${tokens.length} tokens, ${reason_texts[reason]}`}
+          {differs_at !== undefined && ` · differs from token ${differs_at + 1} on`}
+        </small>
       </h3>
       <div className={styles.text} ref={ref} data-strip role="group" aria-label={`${title}: tokens`} onKeyDown={onKeyDown}>
         <span className={styles.prompt}>
@@ -66,7 +69,7 @@ export const GeneratedText = memo(function GeneratedText({ title, prompt, branch
           <span key={i}>
             <span
               data-i={i}
-              className={differs_at !== undefined && i >= differs_at ? styles.differs : undefined}
+              className={i === differs_at ? styles.differs : undefined}
               tabIndex={i === active ? 0 : -1}
               role={i === active ? "img" : undefined}
               aria-label={i === active ? `token ${quoted(token)}, log-probability ${formatNumber(logprob)}` : undefined}

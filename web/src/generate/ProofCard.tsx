@@ -3,8 +3,8 @@ import { useState } from "react";
 
 import type { EditProof } from "../gen/featurescope/v1/explore_pb.js";
 import { formatActivation, formatNumber } from "../lib/format";
-import { quoted } from "../lib/token";
 import { Term } from "../ui/Term";
+import { TokenText } from "../ui/TokenText";
 import { Button } from "../ui/Button";
 import table from "../ui/Table.module.css";
 import styles from "./ProofCard.module.css";
@@ -65,7 +65,9 @@ export function ProofCard({ proof, generation }: { proof: EditProof; generation:
             {shown.map((row) => (
               <tr key={row.position}>
                 <td className="num">{row.position}</td>
-                <td className="mono">{quoted(row.token)}</td>
+                <td>
+                  <TokenText token={row.token} />
+                </td>
                 <td className="num">{formatActivation(row.before)}</td>
                 <td className="num">{formatActivation(row.after)}</td>
                 <td className="num">{formatNumber(row.change)}</td>

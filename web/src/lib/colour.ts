@@ -16,7 +16,7 @@ interface Ramp {
 
 const ramps: Record<"light" | "dark", Ramp> = {
   light: { surface: [255, 255, 255], strongest: [250, 143, 44], inks: [[23, 27, 36], [0, 0, 0]] },
-  dark: { surface: [23, 26, 32], strongest: [247, 146, 50], inks: [[236, 239, 245], [14, 16, 20]] },
+  dark: { surface: [23, 26, 32], strongest: [247, 146, 50], inks: [[250, 251, 253], [6, 7, 9]] },
 };
 
 function toLinear(channel: number): number {

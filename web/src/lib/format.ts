@@ -29,6 +29,18 @@ function grouped(value: number): string {
   return value.toString().replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
 }
 
+// A round value on an axis, without trailing zeros: 0.2, 50, 1.5 M.
+export function formatTick(value: number): string {
+  if (!Number.isFinite(value)) return "";
+  const size = Math.abs(value);
+  if (size >= 1e4) {
+    const [scale, suffix] = size >= 1e9 ? [1e9, "G"] : size >= 1e6 ? [1e6, "M"] : [1e3, "k"];
+    return `${signed(String(Number((value / (scale as number)).toPrecision(6))))}\u202f${suffix}`;
+  }
+  if (size !== 0 && size < 1e-4) return signed(value.toExponential().replace("e-", "e−"));
+  return signed(String(Number(value.toPrecision(6))));
+}
+
 // A whole number with thin spaces between thousands.
 export function formatCount(value: number | bigint): string {
   const number = Number(value);

@@ -5,8 +5,8 @@ import { Link, useLocation, useSearch } from "wouter";
 import type { Index } from "../../api/queries";
 import type { Sae } from "../../gen/featurescope/v1/catalog_pb.js";
 import type { Feature } from "../../gen/featurescope/v1/features_pb.js";
-import { quoted } from "../../lib/token";
 import { ButtonLink } from "../../ui/Button";
+import { TokenText } from "../../ui/TokenText";
 import { useShortcut } from "../../ui/shortcuts";
 import { home_link, saeLink } from "../../url/links";
 import styles from "./FeatureHead.module.css";
@@ -44,10 +44,10 @@ export function FeatureHead({ sae, index, feature, data, onCorpus }: Props) {
       </h1>
       {data?.stats?.topToken !== undefined && (
         <p className={styles.brief}>
-          fires most on <b>{quoted(data.stats.topToken)}</b>
+          fires most on <b><TokenText token={data.stats.topToken} /></b>
           {data.stats.topLogitToken && (
             <>
-              , raises <b>{quoted(data.stats.topLogitToken)}</b>
+              , raises <b><TokenText token={data.stats.topLogitToken} /></b>
             </>
           )}
         </p>
@@ -79,7 +79,7 @@ function Step({ label, name, shortcut, href }: { label: string; name: string; sh
     );
   }
   return (
-    <ButtonLink href={href} aria-label={name}>
+    <ButtonLink href={href} title={name}>
       {label} <kbd>{shortcut}</kbd>
     </ButtonLink>
   );

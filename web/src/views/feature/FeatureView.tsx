@@ -12,6 +12,7 @@ import { ErrorNote } from "../../ui/ErrorNote";
 import { Empty, Loading, Warning } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { useUrlState } from "../../url/useUrlState";
+import { NoIndex } from "../sae/NoIndex";
 import { ExamplesCard } from "./ExamplesCard";
 import styles from "./Feature.module.css";
 import { FeatureHead } from "./FeatureHead";
@@ -32,9 +33,7 @@ export function FeatureView({ sae: id, feature }: { sae: string; feature: number
   }
   const corpus = state.corpus === "" ? sae.data.indexedCorpora[0] : state.corpus;
   if (corpus === undefined) {
-    return (
-      <Empty title={`There is no index of ${id} yet.`} command={`featurescope index --sae ${id} --corpus CORPUS --wait`} />
-    );
+    return <NoIndex sae={id} />;
   }
   return <Indexed sae={sae.data} corpus={corpus} feature={feature} text={state.text} set={set} />;
 }

@@ -4,6 +4,7 @@ import { formatNumber } from "../../lib/format";
 import { quoted } from "../../lib/token";
 import { Card } from "../../ui/Card";
 import { Term } from "../../ui/Term";
+import { TokenText } from "../../ui/TokenText";
 import styles from "./Feature.module.css";
 
 const shown = 10;
@@ -35,7 +36,7 @@ function Effects({ title, sign, effects, largest }: EffectsProps) {
         {effects.slice(0, shown).map((effect, i) => (
           <tr key={i}>
             <th scope="row" title={quoted(effect.token)}>
-              {quoted(effect.token)}
+              <TokenText token={effect.token} />
             </th>
             <td>
               <span

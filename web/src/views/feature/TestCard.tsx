@@ -4,12 +4,12 @@ import { useEffect, useRef } from "react";
 import type { ComputeActivationsResponse } from "../../gen/featurescope/v1/explore_pb.js";
 import { formatActivation, formatNumber } from "../../lib/format";
 import { column } from "../../lib/sparse";
-import { quoted } from "../../lib/token";
 import { HeatStrip } from "../../strip/HeatStrip";
 import { strongestIndex } from "../../strip/strip";
 import { Button, ButtonLink } from "../../ui/Button";
 import { Card } from "../../ui/Card";
 import { ErrorNote } from "../../ui/ErrorNote";
+import { TokenText } from "../../ui/TokenText";
 import { useShortcut } from "../../ui/shortcuts";
 import { useDraft } from "../../url/useDraft";
 import { textLink } from "../../url/links";
@@ -91,7 +91,7 @@ function Answer({ feature, answer, largest }: { feature: number; answer: Compute
         {summary(n_active, tokens.length)}
         {best >= 0 && (
           <>
-            , most on <b className="mono">{quoted(tokens[best])}</b> with <b>{formatActivation(acts[best] ?? 0)}</b>
+            , most on <b><TokenText token={tokens[best]} /></b> with <b>{formatActivation(acts[best] ?? 0)}</b>
             {largest > 0 && ` (${formatNumber((acts[best] ?? 0) / largest, 2)} × the corpus' max)`}
           </>
         )}

@@ -4,9 +4,9 @@ import { Link } from "wouter";
 import type { FeatureStats } from "../../gen/featurescope/v1/features_pb.js";
 import { definitions } from "../../lib/definitions";
 import { formatNumber, formatShare } from "../../lib/format";
-import { quoted } from "../../lib/token";
 import { Tip } from "../../ui/Term";
 import table from "../../ui/Table.module.css";
+import { TokenText } from "../../ui/TokenText";
 import { featureLink } from "../../url/links";
 import styles from "./SaeView.module.css";
 import { ariaSort, column_names, columns, sortedBy, type Column, type ListingState } from "./listing";
@@ -87,11 +87,13 @@ function Row({ sae, corpus, stats, index }: { sae: string; corpus: string; stats
           {stats.feature}
         </Link>
       </th>
-      <td className={styles.token}>{isDead ? <span className={table.muted}>never fired</span> : quoted(stats.topToken)}</td>
-      <td className={styles.token}>{quoted(stats.topLogitToken)}</td>
+      <td className={styles.token}>{isDead ? <span className={table.muted}>never fired</span> : <TokenText token={stats.topToken} />}</td>
+      <td className={styles.token}><TokenText token={stats.topLogitToken} /></td>
       <td className="num">
-        <DensityBar density={stats.density} />
-        {formatShare(stats.density)}
+        <span className={styles.densityCell}>
+          <DensityBar density={stats.density} />
+          {formatShare(stats.density)}
+        </span>
       </td>
       {[stats.max, stats.mean, stats.std, stats.skewness, stats.kurtosis].map((value, i) => (
         <td key={i} className="num">

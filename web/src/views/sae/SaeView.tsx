@@ -13,9 +13,10 @@ import { Empty, Loading } from "../../ui/Notes";
 import { useShortcut } from "../../ui/shortcuts";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { flagParam } from "../../url/codec";
-import { home_link, indexingFormLink, textLink } from "../../url/links";
+import { home_link, textLink } from "../../url/links";
 import { useUrlState } from "../../url/useUrlState";
 import { RandomFeature } from "../feature/RandomFeature";
+import { NoIndex } from "./NoIndex";
 import { FeatureTable } from "./FeatureTable";
 import { Filters } from "./Filters";
 import { IndexTiles, Provenance } from "./IndexSummary";
@@ -38,12 +39,7 @@ export function SaeView({ sae: id }: { sae: string }) {
     <>
       <Head sae={sae.data} corpus={corpus} onCorpus={(next) => set({ corpus: next, ...first_page })} />
       {corpus === undefined ? (
-        <Empty title={`There is no index of ${id} yet.`} command={`featurescope index --sae ${id} --corpus CORPUS --wait`}>
-          <p>
-            An index is one pass over a corpus that finds out what each feature fires on.{" "}
-            <Link href={indexingFormLink({ sae: id })}>Start it here</Link>, or run:
-          </p>
-        </Empty>
+        <NoIndex sae={id} />
       ) : (
         <Features sae={sae.data} corpus={corpus} state={state} focus={state.search} set={set} />
       )}
@@ -120,6 +116,7 @@ function Features({ sae, corpus, state, focus, set }: FeaturesProps) {
             counted="features"
             quantity="density"
             axis="exponent"
+            width={260}
           />
           {info.data && <Provenance info={info.data} sae={sae} />}
         </aside>

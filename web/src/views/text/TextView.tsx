@@ -32,7 +32,7 @@ const codec = {
 };
 
 const k_over_text = 20;
-const k_per_token = 8;
+const k_per_token = 6;
 
 export function TextView() {
   usePageTitle("Text");

@@ -6,11 +6,13 @@ import type { TextActivations } from "../../gen/featurescope/v1/explore_pb.js";
 import { heatStep } from "../../lib/colour";
 import { formatActivation } from "../../lib/format";
 import { row, strongest } from "../../lib/sparse";
-import { quoted } from "../../lib/token";
 import table from "../../ui/Table.module.css";
 import { Loading } from "../../ui/Notes";
+import { TokenText } from "../../ui/TokenText";
 import { featureLink } from "../../url/links";
 import styles from "./TextView.module.css";
+
+const k_shown = 6;
 
 interface Props {
   sae: string;
@@ -47,10 +49,10 @@ export function TokenFeatures({ sae, text, own_text, chosen, onChoose }: Props) 
             <tr key={i} data-selected={i === chosen} onClick={() => onChoose(i === chosen ? undefined : i)}>
               <td className={`num ${table.muted}`}>{i}</td>
               <th scope="row" className={styles.token}>
-                {quoted(token)}
+                <TokenText token={token} />
               </th>
               <td className={styles.chips}>
-                {strongest(row(acts, i), 8).map(({ feature, value }) => {
+                {strongest(row(acts, i), k_shown).map(({ feature, value }) => {
                   const step = heatStep(value, largest);
                   return (
                     <Link

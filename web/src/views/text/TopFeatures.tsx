@@ -7,9 +7,9 @@ import type { Sae, Token } from "../../gen/featurescope/v1/catalog_pb.js";
 import type { SaeActivations } from "../../gen/featurescope/v1/explore_pb.js";
 import { formatActivation, formatShare } from "../../lib/format";
 import { column } from "../../lib/sparse";
-import { quoted } from "../../lib/token";
 import { strongestIndex } from "../../strip/strip";
 import table from "../../ui/Table.module.css";
+import { TokenText } from "../../ui/TokenText";
 import { featureLink } from "../../url/links";
 import styles from "./TextView.module.css";
 import { Sparkbars } from "./Sparkbars";
@@ -71,10 +71,10 @@ export function TopFeatures({ sae, found, tokens, text, shown, onShow }: Props) 
                 <td>
                   <Sparkbars values={acts} />
                 </td>
-                <td className={styles.token}>{quoted(tokens[strongestIndex(acts)])}</td>
+                <td className={styles.token}><TokenText token={tokens[strongestIndex(acts)]} /></td>
                 {corpus !== undefined && (
                   <>
-                    <td className={styles.token}>{quoted(stats?.topToken)}</td>
+                    <td className={styles.token}><TokenText token={stats?.topToken} /></td>
                     <td className="num">{stats ? formatShare(stats.density) : "–"}</td>
                   </>
                 )}
