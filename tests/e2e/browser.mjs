@@ -46,7 +46,7 @@ export async function openBrowser(flags) {
       return taken;
     },
     async shot(page, view) {
-      if (flags.shots) await page.screenshot({ path: join(flags.shots, `${view}.png`) }).catch(() => {});
+      if (flags.screenshots) await page.screenshot({ path: join(flags.screenshots, `${view}.png`) }).catch(() => {});
     },
     async close() {
       await context.close();

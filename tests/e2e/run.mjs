@@ -1,10 +1,10 @@
 // Walks the web app in a real browser against a running server.
 //
 //   node tests/e2e/run.mjs --url http://127.0.0.1:8080 [--model demo-lm] [--sae demo-topk] [--corpus demo-corpus]
-//                          [--shots DIR] [--chromium /usr/bin/chromium] [--only TEXT]
+//                          [--screenshots DIR] [--chromium /usr/bin/chromium] [--only TEXT]
 //
 // The server must have that SAE indexed over that corpus. Needs web/node_modules (npm ci). The last line is
-// "N passed, N failed"; the exit status is 0 only if nothing failed. --shots keeps a screenshot of each view.
+// "N passed, N failed"; the exit status is 0 only if nothing failed. --screenshots keeps a screenshot of each view.
 import { mkdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 
@@ -22,7 +22,7 @@ const { values: flags } = parseArgs({
     model: { type: "string", default: "demo-lm" },
     sae: { type: "string", default: "demo-topk" },
     corpus: { type: "string", default: "demo-corpus" },
-    shots: { type: "string" },
+    screenshots: { type: "string" },
     chromium: { type: "string", default: "/usr/bin/chromium" },
     only: { type: "string", default: "" },
   },
@@ -31,7 +31,7 @@ if (!flags.url) {
   console.error("--url is needed, e.g. --url http://127.0.0.1:8080");
   process.exit(2);
 }
-if (flags.shots) mkdirSync(flags.shots, { recursive: true });
+if (flags.screenshots) mkdirSync(flags.screenshots, { recursive: true });
 
 const all = [...catalog, ...feature, ...text, ...steering, ...jobs, ...accessibility];
 const browser = await openBrowser(flags);

@@ -1,9 +1,11 @@
 // What a failed call says to a person, and at which form fields.
 //
-// The server explains INVALID_ARGUMENT with google.rpc.BadRequest in the status details. Its few fields are
-// read by hand here, which saves generating Google's error messages for two strings.
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+// The server explains INVALID_ARGUMENT with google.rpc.BadRequest in the status details; the contract has a
+// message of the same form.
+import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+
+import { BadRequestSchema } from "../gen/featurescope/v1/errors_pb.js";
 
 export interface FieldViolation {
   field: string;
@@ -34,26 +36,8 @@ const titles: Partial<Record<Code, string>> = {
 };
 
 export function readViolations(bytes: Uint8Array): FieldViolation[] {
-  const violations: FieldViolation[] = [];
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, type] = reader.tag();
-    if (field === 1 && type === WireType.LengthDelimited) violations.push(readViolation(reader.bytes()));
-    else reader.skip(type, field);
-  }
-  return violations;
-}
-
-function readViolation(bytes: Uint8Array): FieldViolation {
-  const violation = { field: "", description: "" };
-  const reader = new BinaryReader(bytes);
-  while (reader.pos < reader.len) {
-    const [field, type] = reader.tag();
-    if (field === 1 && type === WireType.LengthDelimited) violation.field = reader.string();
-    else if (field === 2 && type === WireType.LengthDelimited) violation.description = reader.string();
-    else reader.skip(type, field);
-  }
-  return violation;
+  const { fieldViolations } = fromBinary(BadRequestSchema, bytes);
+  return fieldViolations.map(({ field, description }) => ({ field, description }));
 }
 
 function violationsOf(error: ConnectError): FieldViolation[] {

@@ -36,13 +36,15 @@ function Effects({ title, sign, effects, largest }: EffectsProps) {
         {effects.slice(0, shown).map((effect, i) => (
           <tr key={i}>
             <th scope="row" title={quoted(effect.token)}>
-              <TokenText token={effect.token} />
-            </th>
-            <td>
               <span
                 className={styles.bar}
                 style={{ width: `${largest > 0 ? (Math.abs(effect.effect) / largest) * 100 : 0}%` }}
               />
+              <span className={styles.effect}>
+                <TokenText token={effect.token} />
+              </span>
+            </th>
+            <td>
               <span className={styles.effect}>{formatNumber(effect.effect)}</span>
             </td>
           </tr>

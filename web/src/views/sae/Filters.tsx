@@ -12,15 +12,17 @@ import { first_page, type ListingState } from "./listing";
 interface Props {
   state: ListingState;
   focus: boolean;
-  onChange: (patch: Partial<ListingState>) => void;
+  // `replace` is for typing: it makes no step in the browser's history.
+  onChange: (patch: Partial<ListingState>, options?: { replace: boolean }) => void;
 }
 
 const pause_ms = 300;
+const typing = { replace: true };
 const cleared = { dmin: undefined, dmax: undefined, mmin: undefined, mmax: undefined, tok: "", alive: true };
 
 export function Filters({ state, focus, onChange }: Props) {
   const search = useRef<HTMLInputElement>(null);
-  const [token, setToken] = useDraft(state.tok, (tok) => onChange({ tok, ...first_page }), pause_ms);
+  const [token, setToken] = useDraft(state.tok, (tok) => onChange({ tok, ...first_page }, typing), pause_ms);
   useShortcut("/", () => search.current?.select());
   useEffect(() => {
     if (focus) search.current?.focus();
@@ -58,16 +60,16 @@ export function Filters({ state, focus, onChange }: Props) {
           high={state.dmax}
           limit={1}
           hint="Shares from 0 to 1."
-          onLow={(dmin) => onChange({ dmin, ...first_page })}
-          onHigh={(dmax) => onChange({ dmax, ...first_page })}
+          onLow={(dmin) => onChange({ dmin, ...first_page }, typing)}
+          onHigh={(dmax) => onChange({ dmax, ...first_page }, typing)}
         />
         <Bounds
           label="Max activation"
           low={state.mmin}
           high={state.mmax}
           limit={Infinity}
-          onLow={(mmin) => onChange({ mmin, ...first_page })}
-          onHigh={(mmax) => onChange({ mmax, ...first_page })}
+          onLow={(mmin) => onChange({ mmin, ...first_page }, typing)}
+          onHigh={(mmax) => onChange({ mmax, ...first_page }, typing)}
         />
         <label className={styles.check}>
           <input

@@ -100,15 +100,15 @@ function Features({ sae, corpus, state, focus, set }: FeaturesProps) {
   useEffect(() => trail.remember(key, state.page, state.after), [trail, key, state.page, state.after]);
   useShortcut("j", () => moveInTable(1));
   useShortcut("k", () => moveInTable(-1));
+  if (info.isError) return <ErrorNote error={info.error} onRetry={() => void info.refetch()} />;
   const rows = list.data?.features ?? [];
   const total = Number(list.data?.total ?? 0n);
   return (
     <>
-      {info.isError && <ErrorNote error={info.error} onRetry={() => void info.refetch()} />}
       {info.data && <IndexTiles info={info.data} />}
       <div className={styles.columns}>
         <aside className={styles.side} aria-label="Filter and summary">
-          <Filters state={state} focus={focus} onChange={(patch) => set(patch, { replace: "tok" in patch && patch.alive === undefined })} />
+          <Filters state={state} focus={focus} onChange={set} />
           <HistogramCard
             title="log₁₀ density"
             definition="log10_density"

@@ -2,7 +2,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useEffect, useRef } from "react";
 
-import { saesQuery, scores, topOverTextQuery, topPerTokenQuery } from "../../api/queries";
+import { featureActivationsQuery, saesQuery, scores, topOverTextQuery, topPerTokenQuery } from "../../api/queries";
 import { formatNumber } from "../../lib/format";
 import { HeatStrip } from "../../strip/HeatStrip";
 import { TokenTips } from "../../strip/TokenTips";
@@ -49,6 +49,12 @@ export function TextView() {
     placeholderData: keepPreviousData,
   });
   const per = useQuery({ ...topPerTokenQuery(id, state.text, k_per_token), placeholderData: keepPreviousData });
+  const text = over.data?.texts[0];
+  const found = text?.saes[0];
+  const shown = state.feature ?? found?.topFeatures[0];
+  const isListed = shown !== undefined && (found?.topFeatures.includes(shown) ?? false);
+  // Chosen by an address or before the score changed: not among the strongest, so asked for by itself.
+  const single = useQuery({ ...featureActivationsQuery(id, shown ?? 0, state.text), enabled: shown !== undefined && !isListed && found !== undefined });
   const [draft, setDraft, flush] = useDraft(
     state.text,
     (text) => set({ text, token: undefined, feature: undefined }, { replace: true }),
@@ -67,11 +73,8 @@ export function TextView() {
     return <Empty title="There is no SAE that reads text yet." command="featurescope sae add ID PATH --model MODEL" />;
   }
 
-  const text = over.data?.texts[0];
-  const found = text?.saes[0];
-  const shown = state.feature ?? found?.topFeatures[0];
   const tokens = text?.tokens ?? [];
-  const acts = shown === undefined ? [] : column(found?.acts, shown, tokens.length);
+  const acts = shown === undefined ? [] : column(isListed ? found?.acts : single.data?.texts[0]?.saes[0]?.acts, shown, tokens.length);
   const failed = [over, per].find((query) => query.isError);
   return (
     <TokenTips>
