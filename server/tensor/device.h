@@ -20,7 +20,7 @@ absl::StatusOr<torch::Device> ParseDevice(absl::string_view name);
 // What arithmetic runs on, for the server's start-up line and GetServerInfo.
 struct ComputeEnvironment {
   std::string libtorch_version;
-  std::string blas;            // e.g. "OpenBLAS 0.3.21"; "reference BLAS" is the slow one
+  std::string blas;  // e.g. "OpenBLAS 0.3.21 (SkylakeX)"; "reference BLAS" is the slow one
   std::string cpu_capability;  // e.g. "AVX512"
   int threads = 1;
   double gflops = 0;  // a measured fp32 matrix product, 512 cubed

@@ -6,8 +6,15 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "server/base/status.h"
+#include "server/tensor/blas.h"
 
 namespace featurescope {
+namespace {
+
+// Here because every program that computes links this file.
+[[maybe_unused]] const bool blas_corrected_before_main = CorrectBlasKernels();
+
+}  // namespace
 
 absl::Status StatusOfCurrentException(absl::string_view doing) {
   try {

@@ -1,8 +1,10 @@
 #include "server/tensor/device.h"
 
+#include <cstdlib>
 #include <string>
 
 #include "gtest/gtest.h"
+#include "server/tensor/blas.h"
 
 namespace featurescope {
 namespace {
@@ -43,6 +45,27 @@ TEST(DeviceTest, SaysWhatArithmeticRunsOn) {
   }
   RecordProperty("blas", environment.blas);
   RecordProperty("gflops", std::to_string(environment.gflops));
+}
+
+// A processor that OpenBLAS does not know must not end with the kernels of 2004.
+TEST(DeviceTest, OpenBlasRunsKernelsThatFitTheProcessor) {
+  const BlasLibrary blas = DescribeBlas();
+  if (blas.kernels.empty()) GTEST_SKIP() << blas.name << " does not say which kernels it uses";
+  if (std::getenv("OPENBLAS_CORETYPE") != nullptr) GTEST_SKIP() << "OPENBLAS_CORETYPE is set";
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) {
+    EXPECT_NE(blas.kernels, "Prescott");
+  }
+#endif
+  EXPECT_FALSE(CorrectBlasKernels());  // nothing left to correct
+}
+
+TEST(DeviceTest, ProductsAreRightAfterTheKernelsWereChosen) {
+  torch::manual_seed(1);
+  const torch::Tensor a = torch::randn({300, 200});
+  const torch::Tensor b = torch::randn({200, 500});
+  const torch::Tensor wide = a.to(torch::kFloat64).unsqueeze(2) * b.to(torch::kFloat64);
+  EXPECT_LT((torch::mm(a, b) - wide.sum(1)).abs().max().item<double>(), 1e-4);
 }
 
 }  // namespace
