@@ -63,9 +63,18 @@ async function theHistogramIsAlsoATable({ page, flags, shared }) {
 }
 
 async function ownTextIsComputedLive({ page, flags, shared, shot }) {
-  await openFeature(page, flags, shared);
-  await page.getByTestId("example").first().getByRole("button", { name: /Copy this example/ }).click();
-  await answer(page).getByText(/Fires on \d+ of \d+ tokens/).waitFor();
+  await openFeature(page, flags, shared, "&ctx=full");
+  // Cut out of its document a text may read differently to the model: one of the strongest examples must fire.
+  const verdict_of = async (i) => {
+    if (i > 0) await page.getByRole("button", { name: "Clear" }).click();
+    await answer(page).waitFor({ state: "detached" });
+    await page.getByTestId("example").nth(i).getByRole("button", { name: /Copy this example/ }).click();
+    return answer(page).getByRole("status").innerText();
+  };
+  const n_examples = Math.min(5, await page.getByTestId("example").count());
+  let found = "";
+  for (let i = 0; i < n_examples && !found.startsWith("Fires"); i++) found = await verdict_of(i);
+  assert.match(found, /^Fires on \d+ of \d+ tokens/);
   const text = query(page).text;
   assert.ok(text.length > 0);
   assert.equal(await page.getByLabel("Text to test this feature on").inputValue(), text.replaceAll("\r\n", "\n"));

@@ -28,8 +28,10 @@ async function steeringFinishesWithAProof({ page, flags, shared, shot }) {
   await page.getByLabel("Value, as a number").fill("2");
   await page.getByLabel("New tokens").fill("24");
   await generate(page);
-  assert.equal((await tokens(page, "Default")).length, 24);
-  assert.ok((await tokens(page, "Steered")).length > 0);
+  for (const name of ["Default", "Steered"]) {
+    const n = (await tokens(page, name)).length;
+    assert.ok(n > 0 && n <= 24, `${name} has ${n} tokens`);
+  }
   const proof = page.getByTestId("proof");
   await proof.getByText("Positions edited").waitFor();
   assert.ok((await proof.locator("tbody tr").count()) > 0, "the proof lists positions");

@@ -1,5 +1,5 @@
 // What both job forms are made of: number fields, choices, and the button with the server's answer.
-import type { ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 
 import { describeError, violationOf, type ApiError } from "../../api/errors";
 import { Button } from "../../ui/Button";
@@ -87,6 +87,20 @@ export function SelectField({ name, label, options, ...shared }: Shared & { name
         </select>
       )}
     </Field>
+  );
+}
+
+// The fields that few need; open as soon as one of them is wrong.
+export function MoreSettings({ fields, ...shared }: Shared & { fields: NumberField[] }) {
+  const [isOpen, setOpen] = useState(false);
+  const isWrong = fields.some((field) => errorOf(shared, field.name) !== undefined);
+  return (
+    <details open={isOpen || isWrong} onToggle={(e) => setOpen(e.currentTarget.open)}>
+      <summary>More settings</summary>
+      <div className={styles.grid}>
+        <NumberFields {...shared} fields={fields} />
+      </div>
+    </details>
   );
 }
 

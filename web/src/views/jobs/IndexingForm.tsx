@@ -12,7 +12,7 @@ import { Empty, Loading } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { jobLink } from "../../url/links";
 import { useUrlState } from "../../url/useUrlState";
-import { NumberFields, SelectField, Submit } from "./FormParts";
+import { MoreSettings, NumberFields, SelectField, Submit } from "./FormParts";
 import styles from "./Jobs.module.css";
 import { checkNumbers, indexing_numbers, indexingCodec, newKey, onlyTyped, toIndexingSpec, type FormValues } from "./forms";
 
@@ -70,12 +70,7 @@ export default function IndexingForm() {
             <SelectField {...shared} name="corpus_id" label="Corpus" options={corpora.data.map((c) => [c.id, c.id])} />
             <NumberFields {...shared} fields={indexing_numbers.filter((f) => !f.advanced)} />
           </div>
-          <details>
-            <summary>More settings</summary>
-            <div className={styles.grid}>
-              <NumberFields {...shared} fields={indexing_numbers.filter((f) => f.advanced)} />
-            </div>
-          </details>
+          <MoreSettings {...shared} fields={indexing_numbers.filter((f) => f.advanced)} />
           <Submit text="Start indexing" busy={submit.isPending} error={submit.error} known={Object.keys(indexingCodec)}>
             One pass over the corpus finds out what every feature fires on.
           </Submit>

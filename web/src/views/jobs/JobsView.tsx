@@ -101,7 +101,9 @@ function JobTable({ all }: { all: Job[] }) {
               <td>
                 <div className={styles.cell}>
                   <Progress job={job} label={`Progress of ${brief.kind} ${brief.subject}`} />
-                  <span className={styles.progressText}>{job.error !== "" && !isActive(job.state) ? job.error : progressText(job)}</span>
+                  <span className={styles.progressText} title={job.error === "" ? undefined : job.error}>
+                    {job.error !== "" && !isActive(job.state) ? job.error : progressText(job)}
+                  </span>
                 </div>
               </td>
               <td className={table.muted}>{formatTime(job.created)}</td>

@@ -12,7 +12,7 @@ import { Empty, Loading } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { jobLink } from "../../url/links";
 import { useUrlState } from "../../url/useUrlState";
-import { NumberFields, SelectField, Submit, TextField } from "./FormParts";
+import { MoreSettings, NumberFields, SelectField, Submit, TextField } from "./FormParts";
 import styles from "./Jobs.module.css";
 import { checkId, checkNumbers, newKey, shownFields, toTrainingSpec, training_numbers, trainingCodec, trainingDefaults, type FormErrors, type FormValues, type TypedValues } from "./forms";
 
@@ -76,12 +76,7 @@ export default function TrainingForm() {
             />
             <NumberFields {...shared} fields={fields.filter((f) => !f.advanced)} />
           </div>
-          <details>
-            <summary>More settings</summary>
-            <div className={styles.grid}>
-              <NumberFields {...shared} fields={fields.filter((f) => f.advanced)} />
-            </div>
-          </details>
+          <MoreSettings {...shared} fields={fields.filter((f) => f.advanced)} />
           <Submit text="Start training" busy={submit.isPending} error={submit.error} known={Object.keys(trainingCodec)}>
             Runs as a job: it continues after a restart of the server, and other requests are answered meanwhile.
           </Submit>
