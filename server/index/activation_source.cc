@@ -18,7 +18,7 @@ constexpr int64_t kMaxOverrun = 2;
 }  // namespace
 
 std::vector<bool> SpecialTokens(const IndexInputs& inputs) {
-  const uint32_t n = inputs.corpus->vocab_size();
+  const auto n = static_cast<uint32_t>(inputs.model->config().d_vocab);
   std::vector<bool> special(n, false);
   auto mark = [&special, n](uint32_t id) {
     if (id < n) special[id] = true;

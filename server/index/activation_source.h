@@ -15,7 +15,8 @@
 
 namespace featurescope {
 
-// Which ids of the vocabulary are special: see IndexInputs::tokenizer; always the corpus's BOS.
+// Which ids of the model's vocabulary are special: see IndexInputs::tokenizer; the corpus's BOS
+// always is.
 std::vector<bool> SpecialTokens(const IndexInputs& inputs);
 
 // The activations of some consecutive contexts, in the host's memory.

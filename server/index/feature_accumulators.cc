@@ -162,8 +162,8 @@ Moments MomentsOf(const PowerSums& sums) {
   const double a = sums.sum1 / n;  // mean - shift
   moments.mean = sums.shift + a;
   const double m2 = sums.sum2 / n - a * a;
-  // Float activations cannot differ by less than this and vary at all.
-  if (!(m2 > 1e-14 * moments.mean * moments.mean)) return moments;
+  // Less than floats can vary by: rounding.
+  if (!(m2 > 1e-18 * moments.mean * moments.mean)) return moments;
   const double m3 = sums.sum3 / n - a * (3 * sums.sum2 / n - 2 * a * a);
   const double m4 = sums.sum4 / n - a * (4 * sums.sum3 / n - a * (6 * sums.sum2 / n - 3 * a * a));
   moments.std = std::sqrt(m2);

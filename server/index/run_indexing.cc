@@ -18,6 +18,7 @@
 #include "server/index/checkpoint.h"
 #include "server/index/logit_effects.h"
 #include "server/index/write_index.h"
+#include "server/store/index_db.h"
 #include "server/tensor/gate.h"
 
 namespace featurescope {
@@ -55,6 +56,10 @@ absl::Status CheckInputs(const IndexInputs& in) {
   if (width != sae.d_in) {
     return FailedPrecondition("SAE ", in.sae_id, " takes vectors of ", sae.d_in, " numbers, but ",
                               in.hook.name(), " of model ", in.model_id, " has ", width);
+  }
+  if (sae.d_sae > kMaxIndexFeatures) {
+    return FailedPrecondition("SAE ", in.sae_id, " has ", sae.d_sae, " features; an index holds ",
+                              "at most ", kMaxIndexFeatures);
   }
   if (in.corpus->context_size() > model.n_ctx) {
     return FailedPrecondition("corpus ", in.corpus_id, " has contexts of ",
@@ -161,6 +166,7 @@ class IndexingRun {
     if (!status.ok()) LogWarning("no checkpoint of indexing was written: ", status.message());
   }
 
+  // Tells the progress: when a new phase begins, and a few times a second.
   void Report(double fraction, absl::string_view phase);
   void ReportMetrics();
 
@@ -180,6 +186,7 @@ class IndexingRun {
   absl::Time started_;   // had it run without a stop
   uint64_t saved_context_ = 0;
   absl::Time last_save_;
+  std::string last_phase_;
   absl::Time last_report_ = absl::InfinitePast();
   uint64_t last_report_tokens_ = 0;
   double tokens_per_second_ = 0;
@@ -254,25 +261,28 @@ absl::Status IndexingRun::Finish() {
       inputs_, spec_, results, run_.cancel,
       [this, written](double share) { Report(written + (1 - written) * share, "writing"); },
       output_path_));
-  last_report_ = absl::InfinitePast();
   Report(1, "writing");
   return absl::OkStatus();
 }
 
 void IndexingRun::Report(double fraction, absl::string_view phase) {
   const absl::Time now = absl::Now();
-  if (run_.on_progress == nullptr || now - last_report_ < kProgressInterval) return;
+  if (run_.on_progress == nullptr ||
+      (phase == last_phase_ && fraction < 1 && now - last_report_ < kProgressInterval)) {
+    return;
+  }
   const double seconds = absl::ToDoubleSeconds(now - last_report_);
   const uint64_t tokens = state_->tokens_done - last_report_tokens_;
-  if (last_report_ != absl::InfinitePast() && tokens > 0) {
+  if (last_report_ != absl::InfinitePast() && tokens > 0 && seconds > 0) {
     const double latest = static_cast<double>(tokens) / seconds;
     tokens_per_second_ = tokens_per_second_ == 0 ? latest : 0.7 * tokens_per_second_ + 0.3 * latest;
   }
+  last_phase_ = std::string(phase);
   last_report_ = now;
   last_report_tokens_ = state_->tokens_done;
   RunProgress progress;
   progress.fraction = fraction;
-  progress.phase = std::string(phase);
+  progress.phase = last_phase_;
   progress.tokens_done = state_->tokens_done;
   progress.tokens_per_second = tokens_per_second_;
   run_.on_progress(progress);
