@@ -17,9 +17,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -109,9 +111,9 @@ class Catalog {
   absl::StatusOr<ModelRow> GetModel(absl::string_view id) const;
   absl::StatusOr<SaeRow> GetSae(absl::string_view id) const;
   absl::StatusOr<CorpusRow> GetCorpus(absl::string_view id) const;
-  absl::StatusOr<std::vector<ModelRow>> ListModels() const { return db_->ListModels(); }
-  absl::StatusOr<std::vector<SaeRow>> ListSaes() const { return db_->ListSaes(); }
-  absl::StatusOr<std::vector<CorpusRow>> ListCorpora() const { return db_->ListCorpora(); }
+  absl::StatusOr<std::vector<ModelRow>> ListModels() const;
+  absl::StatusOr<std::vector<SaeRow>> ListSaes() const;
+  absl::StatusOr<std::vector<CorpusRow>> ListCorpora() const;
   // What config.json says, without loading weights.
   absl::StatusOr<ModelConfig> Config(absl::string_view model_id) const;
 
@@ -155,33 +157,31 @@ class Catalog {
   uint64_t memory_budget_bytes() const { return weights_.budget_bytes(); }
 
  private:
-  Catalog(std::string data_dir, CatalogOptions options, UniqueFd lock);
+  class Reservation;
 
-  // "no model "x"; there are: a, b" and the like for a NotFound of `kind`; others as they are.
-  absl::Status Explain(const absl::Status& status, absl::string_view kind,
-                       absl::string_view id) const;
-  std::string EntryDir(absl::string_view folder, absl::string_view id) const;
-  // A fresh directory beside the entries of `folder`.
-  absl::StatusOr<std::string> NewStagingDir(absl::string_view folder, absl::string_view id) const;
-  // Renames a complete staging directory to its entry's place and runs `insert`; undone on error.
-  absl::Status Commit(const std::string& staging, const std::string& dir,
-                      const std::function<absl::Status()>& insert) const;
-  absl::Status RemoveEntryFiles(const std::string& dir) const;
-  absl::StatusOr<std::shared_ptr<const Transformer>> LoadModel(const std::string& dir) const;
-  // Width and hook of an SAE against its model; fills in `row`.
-  absl::Status CheckSaeHook(const SaeConfig& config, const AddSaeOptions& options,
-                            SaeRow* row) const;
-  absl::StatusOr<SaeRow> InstallSae(const std::string& staging, SaeRow row,
-                                    std::shared_ptr<const Sae> sae);
+  Catalog(std::string data_dir, CatalogOptions options, UniqueFd lock);
+  absl::Status Prepare();
+  // Removes what a killed server left half done.
   void CleanUp() const;
 
-  const std::string data_dir_;
+  // A NotFound of `kind` ("model", "SAE", "corpus") as `no model "x"; there are: a, b`; other
+  // statuses as they are.
+  absl::Status Explain(const absl::Status& status, absl::string_view kind) const;
+  // The entry's directory; `folder` is models, saes or corpora.
+  std::string EntryDir(absl::string_view folder, absl::string_view id) const;
+  absl::StatusOr<std::string> ResolveDirectory(const std::string& path) const;
+  // Fits the row of an SAE to its model: hook point, width.
+  absl::Status FitToModel(const SaeConfig& config, const AddSaeOptions& options, SaeRow* row) const;
+  void RemoveIndexes(absl::string_view sae_id, absl::string_view corpus_id) const;
+
+  const std::string data_dir_;  // canonical
   const CatalogOptions options_;
-  UniqueFd lock_;
+  const UniqueFd lock_;
   std::unique_ptr<StateDb> db_;
-  LoadCache weights_;  // "model:ID", "sae:ID"
-  LoadCache small_;    // "tokenizer:ID", "corpus:ID", "index:FILE:INODE": counted, a few hundred
-  absl::Mutex add_mutex_;  // one change of the directory at a time
+  LoadCache weights_;  // "model:ID", "sae:ID", in bytes
+  LoadCache small_;    // "tokenizer:ID", "corpus:ID", "index:PATH:VERSION", in open files
+  mutable absl::Mutex mutex_;
+  std::set<std::string> being_added_ ABSL_GUARDED_BY(mutex_);  // "model:ID", ...
 };
 
 }  // namespace featurescope

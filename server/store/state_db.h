@@ -182,6 +182,9 @@ class StateDb {
   //                          job makes the same target
   //           NotFound       something it uses does not exist
   absl::StatusOr<JobRow> SubmitJob(const JobSubmission& submission);
+  // The job that the submission's key was used for; nothing when it was not, or is empty.
+  //   errors  AlreadyExists  it was used with another specification
+  absl::StatusOr<std::optional<JobRow>> FindSubmitted(const JobSubmission& submission) const;
   absl::StatusOr<JobRow> GetJob(absl::string_view id) const;
   // The newest first. `states` empty: all.
   //   errors  InvalidArgument  a page token that is none

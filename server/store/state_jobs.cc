@@ -1,9 +1,6 @@
-// The job queue and the metrics of state.db.
-#include <cmath>
+// The job queue of state.db.
 #include <random>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "server/base/log.h"
@@ -77,31 +74,24 @@ absl::StatusOr<std::vector<JobRow>> ReadJobs(Statement& select) {
   return jobs;
 }
 
+absl::StatusOr<std::optional<JobRow>> FindSubmittedIn(Database* db,
+                                                      const JobSubmission& submission) {
+  if (submission.idempotency_key.empty()) return std::optional<JobRow>();
+  ASSIGN_OR_RETURN(Statement select,
+                   db->Prepare("SELECT " JOB_COLUMNS " FROM job WHERE idempotency_key=?"));
+  select.BindText(1, submission.idempotency_key);
+  ASSIGN_OR_RETURN(const bool found, select.Step());
+  if (!found) return std::optional<JobRow>();
+  JobRow job = ReadJob(select);
+  if (job.kind == submission.kind && job.spec == submission.spec) {
+    return std::optional<JobRow>(std::move(job));
+  }
+  return AlreadyExists("idempotency key \"", submission.idempotency_key, "\" was used for job ",
+                       job.id, " with another specification");
+}
+
 bool IsJobId(absl::string_view id) {
   return id.size() == kJobIdLength && id.find_first_not_of(kBase32) == absl::string_view::npos;
-}
-
-absl::StatusOr<std::string> EncodeValues(const std::map<std::string, double>& values) {
-  std::string text;
-  for (const auto& [name, value] : values) {
-    if (name.empty() || name.find_first_of("=\n") != std::string::npos) {
-      return InvalidArgument("metric name \"", name, "\" is empty or holds '=' or a line break");
-    }
-    if (!std::isfinite(value)) return InvalidArgument("metric ", name, " is not finite");
-    absl::StrAppendFormat(&text, "%s=%.17g\n", name, value);
-  }
-  return text;
-}
-
-std::map<std::string, double> DecodeValues(absl::string_view text) {
-  std::map<std::string, double> values;
-  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-    const std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(line, absl::MaxSplits('=', 1));
-    double value = 0;
-    if (absl::SimpleAtod(parts.second, &value)) values[std::string(parts.first)] = value;
-  }
-  return values;
 }
 
 }  // namespace
@@ -198,18 +188,9 @@ absl::Status StateDb::CheckSubmission(const JobSubmission& submission) {
 absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
   absl::MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
-  if (!submission.idempotency_key.empty()) {
-    ASSIGN_OR_RETURN(Statement select,
-                     writer_->Prepare("SELECT " JOB_COLUMNS " FROM job WHERE idempotency_key=?"));
-    select.BindText(1, submission.idempotency_key);
-    ASSIGN_OR_RETURN(const bool found, select.Step());
-    if (found) {
-      JobRow job = ReadJob(select);
-      if (job.kind == submission.kind && job.spec == submission.spec) return job;
-      return AlreadyExists("idempotency key \"", submission.idempotency_key, "\" was used for job ",
-                           job.id, " with another specification");
-    }
-  }
+  ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
+                   FindSubmittedIn(writer_.get(), submission));
+  if (submitted) return *submitted;
   RETURN_IF_ERROR(CheckSubmission(submission));
   const std::string id = NewJobId();
   {
@@ -234,6 +215,12 @@ absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
   ASSIGN_OR_RETURN(JobRow job, GetJobFrom(writer_.get(), id));
   RETURN_IF_ERROR(transaction.Commit());
   return job;
+}
+
+absl::StatusOr<std::optional<JobRow>> StateDb::FindSubmitted(
+    const JobSubmission& submission) const {
+  absl::MutexLock lock(&read_mutex_);
+  return FindSubmittedIn(reader_.get(), submission);
 }
 
 absl::StatusOr<JobRow> StateDb::GetJob(absl::string_view id) const {
@@ -396,62 +383,6 @@ absl::StatusOr<JobRow> StateDb::RequestCancel(absl::string_view id) {
   ASSIGN_OR_RETURN(job, GetJobFrom(writer_.get(), id));
   RETURN_IF_ERROR(transaction.Commit());
   return job;
-}
-
-absl::Status StateDb::AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
-                                    absl::Span<const MetricRow> points) {
-  if (points.empty()) return absl::OkStatus();
-  absl::MutexLock lock(&write_mutex_);
-  ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
-  {
-    ASSIGN_OR_RETURN(Statement fence,
-                     writer_->Prepare("UPDATE job SET lease_epoch=lease_epoch" FENCE));
-    RETURN_IF_ERROR(RunFenced(fence, 1, job_id, lease_epoch));
-    ASSIGN_OR_RETURN(Statement supersede,
-                     writer_->Prepare("DELETE FROM metric WHERE job_id=? AND step>=?"));
-    supersede.BindText(1, job_id).Bind(2, static_cast<int64_t>(points.front().step));
-    RETURN_IF_ERROR(supersede.Run());
-  }
-  for (const MetricRow& point : points) {
-    ASSIGN_OR_RETURN(const std::string values, EncodeValues(point.values));
-    ASSIGN_OR_RETURN(Statement insert,
-                     writer_->Prepare("INSERT OR REPLACE INTO metric(job_id, step, tokens, "
-                                      "metric_values) VALUES(?, ?, ?, ?)"));
-    insert.BindText(1, job_id).Bind(2, static_cast<int64_t>(point.step));
-    insert.Bind(3, static_cast<int64_t>(point.tokens)).BindText(4, values);
-    RETURN_IF_ERROR(insert.Run());
-  }
-  return transaction.Commit();
-}
-
-absl::StatusOr<std::vector<MetricRow>> StateDb::GetMetrics(absl::string_view job_id,
-                                                           uint32_t max_points) const {
-  if (max_points < 2) return InvalidArgument("max_points ", max_points, " is less than 2");
-  absl::MutexLock lock(&read_mutex_);
-  RETURN_IF_ERROR(GetJobFrom(reader_.get(), job_id).status());
-  int64_t n = 0;
-  {
-    ASSIGN_OR_RETURN(Statement count,
-                     reader_->Prepare("SELECT count(*) FROM metric WHERE job_id=?"));
-    ASSIGN_OR_RETURN(const bool row, count.BindText(1, job_id).Step());
-    if (row) n = count.Int(0);
-  }
-  ASSIGN_OR_RETURN(Statement select,
-                   reader_->Prepare("SELECT step, tokens, metric_values FROM metric WHERE "
-                                    "job_id=? ORDER BY step"));
-  const int64_t keep = std::min<int64_t>(n, max_points);
-  std::vector<MetricRow> points;
-  ASSIGN_OR_RETURN(bool more, select.BindText(1, job_id).Step());
-  for (int64_t i = 0, kept = 0; more && kept < keep; ++i) {
-    // The kept-th of `keep` indices spread over [0, n - 1].
-    if (i == (keep == 1 ? 0 : kept * (n - 1) / (keep - 1))) {
-      points.push_back({static_cast<uint64_t>(select.Int(0)), static_cast<uint64_t>(select.Int(1)),
-                        DecodeValues(select.Blob(2))});
-      ++kept;
-    }
-    ASSIGN_OR_RETURN(more, select.Step());
-  }
-  return points;
 }
 
 #undef FENCE
