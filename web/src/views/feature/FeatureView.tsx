@@ -2,7 +2,7 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useCallback } from "react";
 
-import { featureActivationsQuery, featureQuery, saeQuery } from "../../api/queries";
+import { featureActivationsQuery, featureQuery, indexInfoQuery, saeQuery } from "../../api/queries";
 import { HistogramCard } from "../../charts/HistogramCard";
 import type { Marker } from "../../charts/Histogram";
 import type { Sae } from "../../gen/featurescope/v1/catalog_pb.js";
@@ -12,6 +12,7 @@ import { ErrorNote } from "../../ui/ErrorNote";
 import { Empty, Loading, Warning } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { useUrlState } from "../../url/useUrlState";
+import { Provenance } from "../sae/IndexSummary";
 import { NoIndex } from "../sae/NoIndex";
 import { ExamplesCard } from "./ExamplesCard";
 import styles from "./Feature.module.css";
@@ -54,6 +55,7 @@ function Indexed({ sae, corpus, feature, text, set }: Props) {
     // While the next answer comes, the last one of the same feature stays.
     placeholderData: (last, query) => (query?.queryKey[2] === feature ? last : undefined),
   });
+  const info = useQuery(indexInfoQuery(index));
   const data = query.isPlaceholderData ? undefined : query.data;
   const stats = query.data?.stats;
   const largest = stats?.max ?? 0;
@@ -85,6 +87,7 @@ function Indexed({ sae, corpus, feature, text, set }: Props) {
             />
           )}
           {query.data && <LogitsCard top={query.data.topLogits} bottom={query.data.bottomLogits} />}
+          {info.data && <Provenance info={info.data} sae={sae} />}
         </div>
         <div className={styles.main}>
           <TestCard
