@@ -88,7 +88,9 @@ TEST(TokenFileTest, EveryContextIsFullAndBeginsWithBos) {
     for (uint64_t i = 0; i < (*file)->n_contexts(); ++i) {
       const std::vector<uint32_t> ids = ContextOf(**file, i);
       ASSERT_EQ(ids[0], 99u);
-      if (i + 1 < (*file)->n_contexts()) ASSERT_EQ(ids.size(), context_size);
+      if (i + 1 < (*file)->n_contexts()) {
+        ASSERT_EQ(ids.size(), context_size);
+      }
       for (uint64_t j = 0; j < ids.size(); ++j) {
         const uint64_t document = (*file)->DocumentOf(i * context_size + j);
         if (seen.size() <= document) seen.emplace_back();

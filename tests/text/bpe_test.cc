@@ -57,7 +57,7 @@ TEST(BpeTest, ShortAndLongWordsFollowTheDefinition) {
     for (uint32_t i = 0; i < 30; ++i) {
       const uint32_t left = symbols[random() % symbols.size()];
       const uint32_t right = symbols[random() % symbols.size()];
-      const uint32_t rank = random() % 1000 * 30 + i;
+      const uint32_t rank = static_cast<uint32_t>(random() % 1000) * 30 + i;
       merges.AddMerge(left, right, rank, 300 + i);
       table.try_emplace({left, right}, std::make_pair(rank, 300 + i));
       symbols.push_back(300 + i);

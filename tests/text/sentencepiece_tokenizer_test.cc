@@ -220,7 +220,7 @@ TEST_P(RealModelTest, EveryTextSurvivesARoundTrip) {
 
 INSTANTIATE_TEST_SUITE_P(Models, RealModelTest,
                          ::testing::Values("data/tokenizers/llama2", "data/stories260K"),
-                         [](const auto& info) { return info.index == 0 ? "llama2" : "stories"; });
+                         [](const auto& model) { return model.index == 0 ? "llama2" : "stories"; });
 
 TEST(SentencePieceTest, EveryTextSurvivesARoundTrip) {
   auto tokenizer = *FromModel(SmallModel());
