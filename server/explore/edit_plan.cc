@@ -71,9 +71,7 @@ SparseRows Difference(const Code& code, int64_t d_sae) {
     }
     difference.EndRow();
   }
-  auto rows = ToSparseRows(difference, 0, static_cast<size_t>(n));
-  TORCH_CHECK(rows.ok(), "edited code: ", rows.status().ToString());
-  return *std::move(rows);
+  return ToSparseRows(difference, 0, static_cast<size_t>(n));
 }
 
 // The whole code with the edited features replaced.
@@ -99,9 +97,7 @@ SparseRows Replaced(const Code& code) {
     for (const auto& [feature, value] : row) replaced.Add(feature, value);
     replaced.EndRow();
   }
-  auto rows = ToSparseRows(replaced, 0, replaced.n_rows());
-  TORCH_CHECK(rows.ok(), "edited code: ", rows.status().ToString());
-  return *std::move(rows);
+  return ToSparseRows(replaced, 0, replaced.n_rows());
 }
 
 // What the edits in units of the residual stream add, [n, d_in]; undefined: nothing.

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "server/tensor/sparse_rows.h"
 
@@ -28,10 +28,12 @@ struct SparseActivations {
 // Adds the rows of `rows` (on any device) to `out`.
 void AppendRows(const SparseRows& rows, SparseActivations* out);
 
-// Rows [begin, end) as tensors on the CPU.
-//
+// Checks what came from outside.
 //   errors  InvalidArgument  offsets, order or ranges are wrong; the message names row and value
-absl::StatusOr<SparseRows> ToSparseRows(const SparseActivations& acts, size_t begin, size_t end);
+absl::Status Validate(const SparseActivations& acts);
+
+// Rows [begin, end) as tensors on the CPU. REQUIRES: Validate gives OK, begin <= end <= n_rows().
+SparseRows ToSparseRows(const SparseActivations& acts, size_t begin, size_t end);
 
 // One row of a SparseRows on the CPU.
 struct SparseRowView {

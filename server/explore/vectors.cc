@@ -129,11 +129,12 @@ absl::StatusOr<std::vector<float>> DecodeVectors(const std::shared_ptr<const Sae
   if (feature_acts.n_cols != d_sae) {
     return InvalidArgument("n_cols is ", feature_acts.n_cols, ", the SAE has d_sae ", d_sae);
   }
+  RETURN_IF_ERROR(Validate(feature_acts));
   RETURN_IF_ERROR(CheckFinite(feature_acts.values, 1, "activation"));
   std::vector<float> out;
   for (size_t begin = 0; begin < feature_acts.n_rows(); begin += kRowsPerTask) {
     const size_t end = std::min<size_t>(feature_acts.n_rows(), begin + kRowsPerTask);
-    ASSIGN_OR_RETURN(const SparseRows rows, ToSparseRows(feature_acts, begin, end));
+    const SparseRows rows = ToSparseRows(feature_acts, begin, end);
     RETURN_IF_ERROR(worker.RunInteractive(cancel, [&] {
       return TorchGate("decoding vectors", [&] {
         const torch::Tensor x_hat =
