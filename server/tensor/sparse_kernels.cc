@@ -16,12 +16,15 @@ namespace {
 
 #define FS_INLINE inline __attribute__((always_inline))
 
-// Sixteen floats at any address.
-using V16 = float __attribute__((vector_size(64), aligned(4), may_alias));
+// Sixteen floats, and the same at any address. Macros, not functions: a function that returns a
+// vector has another calling convention for each instruction set.
+using V16 = float __attribute__((vector_size(64)));
+struct __attribute__((packed, may_alias)) Unaligned16 {
+  V16 v;
+};
+#define FS_LOAD(p) (reinterpret_cast<const Unaligned16*>(p)->v)
+#define FS_AT(p) (reinterpret_cast<Unaligned16*>(p)->v)
 constexpr int64_t kLanes = 16;
-
-FS_INLINE const V16& At(const float* p) { return *reinterpret_cast<const V16*>(p); }
-FS_INLINE V16& At(float* p) { return *reinterpret_cast<V16*>(p); }
 
 FS_INLINE float Sum(const V16& v) {
   float lanes[kLanes];
@@ -37,10 +40,10 @@ FS_INLINE float Dot(const float* a, const float* b, int64_t n) {
   V16 sum1 = {};
   int64_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    sum0 += At(a + i) * At(b + i);
-    sum1 += At(a + i + kLanes) * At(b + i + kLanes);
+    sum0 += FS_LOAD(a + i) * FS_LOAD(b + i);
+    sum1 += FS_LOAD(a + i + kLanes) * FS_LOAD(b + i + kLanes);
   }
-  for (; i + kLanes <= n; i += kLanes) sum0 += At(a + i) * At(b + i);
+  for (; i + kLanes <= n; i += kLanes) sum0 += FS_LOAD(a + i) * FS_LOAD(b + i);
   float tail = 0;
   for (; i < n; ++i) tail += a[i] * b[i];
   sum0 += sum1;
@@ -49,13 +52,13 @@ FS_INLINE float Dot(const float* a, const float* b, int64_t n) {
 
 FS_INLINE void Axpy(float a, const float* x, float* out, int64_t n) {
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) At(out + i) += a * At(x + i);
+  for (; i + kLanes <= n; i += kLanes) FS_AT(out + i) += a * FS_LOAD(x + i);
   for (; i < n; ++i) out[i] += a * x[i];
 }
 
 FS_INLINE void Scale(float a, const float* x, float* out, int64_t n) {
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) At(out + i) = a * At(x + i);
+  for (; i + kLanes <= n; i += kLanes) FS_AT(out + i) = a * FS_LOAD(x + i);
   for (; i < n; ++i) out[i] = a * x[i];
 }
 
@@ -83,7 +86,8 @@ FS_INLINE void AddWeightedRows(const float* W, int64_t d, const int32_t* indices
       __builtin_prefetch(p1 + i);
       __builtin_prefetch(p2 + i);
       __builtin_prefetch(p3 + i);
-      At(out + i) += v0 * At(r0 + i) + v1 * At(r1 + i) + (v2 * At(r2 + i) + v3 * At(r3 + i));
+      FS_AT(out + i) += v0 * FS_LOAD(r0 + i) + v1 * FS_LOAD(r1 + i) +
+                        (v2 * FS_LOAD(r2 + i) + v3 * FS_LOAD(r3 + i));
     }
     for (; i < d; ++i) out[i] += v0 * r0[i] + v1 * r1[i] + (v2 * r2[i] + v3 * r3[i]);
   }
@@ -104,11 +108,11 @@ FS_INLINE void RowDots(const float* W, int64_t d, const int32_t* indices, int64_
     V16 s3 = {};
     int64_t i = 0;
     for (; i + kLanes <= d; i += kLanes) {
-      const V16 gi = At(g + i);
-      s0 += gi * At(r0 + i);
-      s1 += gi * At(r1 + i);
-      s2 += gi * At(r2 + i);
-      s3 += gi * At(r3 + i);
+      const V16 gi = FS_LOAD(g + i);
+      s0 += gi * FS_LOAD(r0 + i);
+      s1 += gi * FS_LOAD(r1 + i);
+      s2 += gi * FS_LOAD(r2 + i);
+      s3 += gi * FS_LOAD(r3 + i);
     }
     float t0 = Sum(s0);
     float t1 = Sum(s1);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "server/tensor/parallel.h"
 #include "server/tensor/sparse_kernels.h"
 
 namespace featurescope {
@@ -65,7 +66,7 @@ SparseRows TopKPositive(const torch::Tensor& pre, int64_t k, const torch::Tensor
   const at::BFloat16* half = is_bfloat16 ? pre.data_ptr<at::BFloat16>() : nullptr;
   const float* add = bias.defined() ? bias.data_ptr<float>() : nullptr;
   const RowKernels& kernels = BestRowKernels();
-  at::parallel_for(0, n, kRowGrain, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, n, kRowGrain, [&](int64_t begin, int64_t end) {
     std::vector<uint64_t> scratch(TopKScratch(k));
     std::vector<float> converted(is_bfloat16 ? m : 0);
     for (int64_t i = begin; i < end; ++i) {
@@ -95,7 +96,7 @@ torch::Tensor SparseTimesDense(const SparseRows& acts, const torch::Tensor& W) {
   const float* weights = W.data_ptr<float>();
   auto* result = out.data_ptr<float>();
   const RowKernels& kernels = BestRowKernels();
-  at::parallel_for(0, acts.n_rows(), kRowGrain, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, acts.n_rows(), kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       kernels.add_weighted_rows(weights, d, indices + offsets[i], values + offsets[i],
                                 offsets[i + 1] - offsets[i], result + i * d);
@@ -125,7 +126,7 @@ torch::Tensor SampledProduct(const SparseRows& acts, const torch::Tensor& g,
   const float* gradient = g.data_ptr<float>();
   auto* result = out.data_ptr<float>();
   const RowKernels& kernels = BestRowKernels();
-  at::parallel_for(0, acts.n_rows(), kRowGrain, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, acts.n_rows(), kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       kernels.row_dots(weights, d, indices + offsets[i], offsets[i + 1] - offsets[i],
                        gradient + i * d, result + offsets[i]);
@@ -156,7 +157,7 @@ void AddTransposedProduct(const ColumnOrder& columns, const torch::Tensor& value
   const float* gradient = g.data_ptr<float>();
   auto* result = out.data_ptr<float>();
   const RowKernels& kernels = BestRowKernels();
-  at::parallel_for(0, m, kColumnGrain, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, m, kColumnGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> ordered;
     for (int64_t c = begin; c < end; ++c) {
       const int64_t first = offsets[c];

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "server/base/status.h"
+#include "server/tensor/parallel.h"
 #include "server/tensor/sparse_kernels.h"
 
 namespace featurescope {
@@ -100,7 +101,7 @@ SparseRows PositiveEntries(const torch::Tensor& dense, const torch::Tensor& bias
   result.n_cols = m;
   result.row_offsets = torch::zeros({n + 1}, torch::kInt64);
   auto* offsets = result.row_offsets.data_ptr<int64_t>();
-  at::parallel_for(0, n, 8, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, n, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       offsets[i + 1] = kernels.count_positive(data + i * m, add, m);
     }
@@ -110,7 +111,7 @@ SparseRows PositiveEntries(const torch::Tensor& dense, const torch::Tensor& bias
   result.values = torch::empty({nnz}, torch::kFloat32);
   auto* indices = result.indices.data_ptr<int32_t>();
   auto* values = result.values.data_ptr<float>();
-  at::parallel_for(0, n, 8, [&](int64_t begin, int64_t end) {
+  ParallelFor(0, n, 8, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       kernels.positive(data + i * m, add, m, indices + offsets[i], values + offsets[i]);
     }

@@ -1,6 +1,7 @@
 // The sparse path of a step: what is dense here is only the encoder's product.
 #include <algorithm>
 
+#include "server/tensor/parallel.h"
 #include "server/tensor/sparse_ops.h"
 #include "server/train/sae_trainer.h"
 #include "server/train/step_sizes.h"
@@ -67,7 +68,7 @@ void SaeTrainer::DecodeRows(int64_t begin, int64_t end) {
     kernels_.axpy(1.0F, g_row, sum_g + row / kRowGroup * d, d);
     kernels_.axpy(1.0F, x_row, sum_x + row / kRowGroup * d, d);
   };
-  at::parallel_for(begin / kRowGroup, RowGroups(end), 1, [&](int64_t from, int64_t to) {
+  ParallelFor(begin / kRowGroup, RowGroups(end), 1, [&](int64_t from, int64_t to) {
     for (int64_t row = from * kRowGroup; row < std::min(to * kRowGroup, end); ++row) one_row(row);
   });
 }
@@ -109,7 +110,7 @@ void SaeTrainer::WeightGradients(int64_t begin, int64_t end) {
   auto* squared = squared_gradient_.data_ptr<double>();
   const int64_t d = d_in_;
   const float l1 = static_cast<float>(l1_coefficient_) / static_cast<float>(batch());
-  at::parallel_for(begin, end, 32, [&](int64_t from, int64_t to) {
+  ParallelFor(begin, end, 32, [&](int64_t from, int64_t to) {
     std::vector<float> weights;
     for (int64_t f = from; f < to; ++f) {
       const int64_t first = offsets[f];

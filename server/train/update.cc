@@ -1,6 +1,7 @@
 // The second half of a step: gradient norm and clipping, Adam, decoder rows of unit norm.
 #include <cmath>
 
+#include "server/tensor/parallel.h"
 #include "server/train/sae_trainer.h"
 #include "server/train/step_sizes.h"
 
@@ -62,7 +63,7 @@ void SaeTrainer::UpdateFeatures(int64_t begin, int64_t end) {
   const float* enc_gradient = data(W_enc_gradient_);
   const float* dec_gradient = data(W_dec_gradient_);
   const int64_t d = d_in_;
-  at::parallel_for(begin, end, 16, [&](int64_t from, int64_t to) {
+  ParallelFor(begin, end, 16, [&](int64_t from, int64_t to) {
     for (int64_t f = from; f < to; ++f) {
       const int64_t at = f * d;
       const bool has = has_gradient_[f] != 0;
