@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -73,7 +74,7 @@ struct DeviceWorker::Turn {
 };
 
 DeviceWorker::DeviceWorker(const DeviceWorkerOptions& options)
-    : options_(options), thread_([this] { Loop(); }) {}
+    : options_(options), held_bytes_(options.max_held_bytes), thread_([this] { Loop(); }) {}
 
 DeviceWorker::~DeviceWorker() {
   Shutdown();

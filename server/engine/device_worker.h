@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/base/cancel.h"
+#include "server/engine/byte_budget.h"
 #include "server/engine/mutex.h"
 
 namespace featurescope {
@@ -56,6 +57,8 @@ struct DeviceWorkerOptions {
   // A background quantum that has waited this long goes before interactive work, so that jobs still
   // move when the interactive queue never empties. Infinite: never.
   absl::Duration max_background_wait = absl::Seconds(5);
+  // Of what tasks keep between their turns, all together: the caches of running generations.
+  uint64_t max_held_bytes = 8ull << 30;
 };
 
 struct DeviceWorkerStats {
@@ -101,6 +104,9 @@ class DeviceWorker {
   // Whether an interactive task waits: a quantum that can end early does so. Cheap.
   bool interactive_waiting() const { return n_waiting_.load(std::memory_order_relaxed) > 0; }
 
+  // What tasks keep on the device between their turns; who posts them reserves it first.
+  ByteBudget& held_bytes() { return held_bytes_; }
+
   // Refuses new tasks and fails waiting ones; does not wait for the running one.
   void Shutdown();
 
@@ -129,6 +135,7 @@ class DeviceWorker {
   bool OnWorkerThread() const;
 
   const DeviceWorkerOptions options_;
+  ByteBudget held_bytes_;
   std::atomic<size_t> n_waiting_{0};  // waiting_.size(), for those who do not hold the lock
   mutable Mutex mutex_;
   CondVar work_arrived_;

@@ -70,6 +70,17 @@ absl::Status CheckInterventions(const GenerateRequest& request, absl::Span<const
   return absl::OkStatus();
 }
 
+// The most that the keys and values of the request's texts can take; a cache grows by doubling.
+uint64_t CacheBytes(const GenerateRequest& request, size_t n_prompt) {
+  const ModelConfig& config = request.model.model->config();
+  const auto most = static_cast<uint64_t>(config.n_ctx);
+  const uint64_t n_tokens = std::min<uint64_t>(most, 2 * (n_prompt + request.max_new_tokens) + 64);
+  const auto values_per_token =
+      static_cast<uint64_t>(2 * config.n_layers * config.n_kv_heads * config.d_head);
+  return (request.with_baseline ? 2 : 1) * n_tokens * values_per_token *
+         c10::elementSize(request.model.model->dtype());
+}
+
 TokenAndLogprob Readable(const ModelRef& model, const TokenLogprob& token) {
   return {MakeToken(model, token.token), token.logprob};
 }
@@ -99,8 +110,11 @@ absl::Status Generate(const GenerateRequest& request, DeviceWorker& worker,
   RETURN_IF_ERROR(CheckInterventions(request, prompt));
   RETURN_IF_ERROR(request.cancel.Check());
 
+  ASSIGN_OR_RETURN(
+      ByteBudget::Reservation cache_bytes,
+      worker.held_bytes().Reserve(CacheBytes(request, prompt.size()), "the generation's cache"));
   GenerateStarted started{MakeTokens(request.model, prompt)};
-  auto task = std::make_shared<GenerationTask>(request, std::move(prompt));
+  auto task = std::make_shared<GenerationTask>(request, std::move(prompt), std::move(cache_bytes));
   RETURN_IF_ERROR(worker.Post(task));
   const absl::Status stopped = absl::CancelledError("the receiver stopped the generation");
   if (!on_event(std::move(started))) {

@@ -74,7 +74,8 @@ using GenerateEvent = std::variant<GenerateStarted, GeneratedToken, GenerateFini
 //                               intervention that Validate refuses or that can match no position
 //           FailedPrecondition  text or stop strings without a tokenizer; an intervention that
 //                               matched no position before the text ended
-//           ResourceExhausted   the device's queue is full
+//           ResourceExhausted   the device's queue is full, or running generations hold the memory
+//                               that its cache needs
 //           Cancelled, DeadlineExceeded
 absl::Status Generate(const GenerateRequest& request, DeviceWorker& worker,
                       const std::function<bool(const GenerateEvent&)>& on_event);

@@ -92,8 +92,10 @@ class GenerationStep {
   std::vector<Entry> entries_;
 };
 
-GenerationTask::GenerationTask(GenerateRequest request, std::vector<uint32_t> prompt)
+GenerationTask::GenerationTask(GenerateRequest request, std::vector<uint32_t> prompt,
+                               ByteBudget::Reservation cache_bytes)
     : request_(std::move(request)),
+      cache_bytes_(std::move(cache_bytes)),
       n_prompt_(static_cast<uint32_t>(prompt.size())),
       batch_key_(
           absl::StrCat("generate:", reinterpret_cast<uintptr_t>(request_.model.model.get()))),

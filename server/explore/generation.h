@@ -29,7 +29,8 @@ using GenerationNews = std::variant<BranchToken, GenerateFinished>;
 class GenerationTask : public InteractiveTask {
  public:
   // A request that has been checked, and its prompt's token ids.
-  GenerationTask(GenerateRequest request, std::vector<uint32_t> prompt);
+  GenerationTask(GenerateRequest request, std::vector<uint32_t> prompt,
+                 ByteBudget::Reservation cache_bytes);
 
   const std::string& batch_key() const override { return batch_key_; }
   int64_t n_tokens() const override { return n_tokens_; }
@@ -70,6 +71,7 @@ class GenerationTask : public InteractiveTask {
   bool ended() const;
 
   const GenerateRequest request_;
+  const ByteBudget::Reservation cache_bytes_;  // of all rows' caches
   const uint32_t n_prompt_;
   const std::string batch_key_;
   std::vector<Row> rows_;

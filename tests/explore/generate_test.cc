@@ -237,6 +237,19 @@ TEST(GenerateTest, AFullQueueRefuses) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST(GenerateTest, ACacheBeyondTheMemoryLimitIsRefused) {
+  GeneratedText text;
+  DeviceWorker small({.max_held_bytes = 1000});
+  const absl::Status status = GenerateInto(RequestFor({1}, 5), small, &text);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the limit is 1000"));
+  DeviceWorker worker({});
+  EXPECT_TRUE(GenerateInto(RequestFor({1}, 5), worker, &text).ok());
+  // Given back: the worker's thread may be the last to let the task go.
+  EXPECT_TRUE(worker.RunInteractive(CancelToken(), [] { return absl::OkStatus(); }).ok());
+  EXPECT_EQ(worker.held_bytes().used(), 0u);
+}
+
 TEST(GenerateTest, OneRequestsTroubleDoesNotTouchTheOthers) {
   // An edit that makes the model's output not finite, in one batch with an innocent text.
   auto bad = RequestFor({0, 40, 41}, 30);
