@@ -67,13 +67,20 @@ class JobQueue {
   void RegisterRunning(const std::string& job_id, CancelToken cancel);
   void UnregisterRunning(const std::string& job_id);
   // Tells the watchers the job's present state.
-  void PublishState(absl::string_view job_id);
+  void PublishState(absl::string_view job_id) const;
 
  private:
+  absl::Status CheckTraining(const TrainingJob& job) const;
+  absl::Status CheckIndexing(const IndexingJob& job, std::string* model_id) const;
+  // The corpus was tokenised as the model does it.
+  absl::Status CheckTokenizer(const CorpusRow& corpus, const ModelRow& model) const;
   absl::StatusOr<JobRow> Submit(const JobSubmission& submission);
+  void Wake() const;
 
   Catalog* const catalog_;
   const std::unique_ptr<JobWatchers> watchers_;
+  // Held while a state is read and told, so that watchers never go back in time.
+  mutable absl::Mutex publish_mutex_;
   mutable absl::Mutex mutex_;
   std::function<void()> wakeup_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, CancelToken> running_ ABSL_GUARDED_BY(mutex_);

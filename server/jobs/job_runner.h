@@ -2,27 +2,28 @@
 // worker, in quanta between interactive requests.
 #pragma once
 
-#include <atomic>
-#include <memory>
-#include <string>
 #include <thread>
 
+#include "absl/base/call_once.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/base/cancel.h"
 #include "server/engine/device_worker.h"
 #include "server/jobs/job_queue.h"
 
 namespace featurescope {
 
 struct JobRunnerOptions {
-  // Progress goes to the database at most this often; metrics are gathered as long.
+  // Progress and metrics go to the database and to watchers this often.
   absl::Duration write_interval = absl::Milliseconds(500);
-  // A job that waits for room on the disk is tried again after this long.
+  // A paused job is tried again after this long,
   absl::Duration retry_paused = absl::Seconds(30);
-  // ... and only when the data directory has at least this many bytes free.
+  // and only when the data directory has at least this many bytes free.
   uint64_t min_free_bytes = 64u << 20;
+  // A running job's lease is renewed at least this often; a third of StateDbOptions::lease.
+  absl::Duration heartbeat = absl::Seconds(10);
   absl::Duration quantum = absl::Milliseconds(200);
 };
 
@@ -36,29 +37,28 @@ class JobRunner {
   JobRunner& operator=(const JobRunner&) = delete;
 
   // Ends the running job at its next quantum with a checkpoint and puts it back in the queue, from
-  // which the next server takes it up. Waits for that. Thread-safe.
+  // which the next server takes it up. Waits for that. Call it before the device worker shuts down.
+  // Thread-safe.
   void Stop();
 
  private:
-  struct Run;
-
   void Loop();
   // Runs one claimed job to its end, a pause, or Stop().
   void RunOne(const JobRow& job);
-  absl::Status Execute(const JobRow& job, Run* run);
-  absl::Status RunTrainingJob(const JobRow& job, Run* run);
-  absl::Status RunIndexingJob(const JobRow& job, Run* run);
-  void Conclude(const JobRow& job, Run* run, const absl::Status& status);
+  // Writes the state in which a run that returned `status` leaves its job; false: try again later.
+  bool Conclude(const JobRow& job, const absl::Status& status);
   void RetryPausedJobs();
+  // False as soon as Stop() was called.
+  bool Sleep(absl::Duration duration);
 
   JobQueue* const queue_;
   DeviceWorker* const device_;
   const JobRunnerOptions options_;
+  absl::once_flag stop_once_;
   mutable absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool woken_ ABSL_GUARDED_BY(mutex_) = false;
-  Run* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  absl::Time next_retry_ = absl::InfinitePast();
+  bool woken_ ABSL_GUARDED_BY(mutex_) = true;
+  CancelToken current_ ABSL_GUARDED_BY(mutex_);  // of the running job
   std::thread thread_;
 };
 
