@@ -9,26 +9,33 @@
 namespace featurescope {
 namespace {
 
-// Heads' values must lie one behind the other; tokens may be any distance apart.
+// float32, heads' values one behind the other; tokens may be any distance apart.
 torch::Tensor WithDenseHeads(const torch::Tensor& t) {
+  if (t.scalar_type() != torch::kFloat32) return t.to(torch::kFloat32).contiguous();
   return t.stride(2) == 1 && t.stride(1) == t.size(2) ? t : t.contiguous();
 }
 
 }  // namespace
 
 bool CanFuseAttention(const torch::Tensor& q) {
-  return q.device().is_cpu() && q.scalar_type() == torch::kFloat32;
+  return q.device().is_cpu() &&
+         (q.scalar_type() == torch::kFloat32 || q.scalar_type() == torch::kBFloat16);
 }
 
 void FusedAttention(const std::vector<AttentionGroup>& groups) {
   if (groups.empty()) return;
   std::vector<torch::Tensor> keep_alive;
+  std::vector<torch::Tensor> results;  // float32
   std::vector<AttentionSequence> sequences;
   for (const AttentionGroup& group : groups) {
     const torch::Tensor q = WithDenseHeads(group.q);
     const torch::Tensor k = WithDenseHeads(group.k);
     const torch::Tensor v = WithDenseHeads(group.v);
+    const torch::Tensor z = group.z.scalar_type() == torch::kFloat32
+                                ? group.z
+                                : torch::empty(group.z.sizes(), torch::kFloat32);
     keep_alive.insert(keep_alive.end(), {q, k, v});
+    results.push_back(z);
     const int64_t n_queries = group.n_queries();
     const int64_t n_keys = group.n_keys();
     for (int64_t i = 0; i < group.n_sequences; ++i) {
@@ -36,11 +43,11 @@ void FusedAttention(const std::vector<AttentionGroup>& groups) {
       sequence.q = q.data_ptr<float>() + i * n_queries * q.stride(0);
       sequence.k = k.data_ptr<float>() + i * n_keys * k.stride(0);
       sequence.v = v.data_ptr<float>() + i * n_keys * v.stride(0);
-      sequence.z = group.z.data_ptr<float>() + i * n_queries * group.z.stride(0);
+      sequence.z = z.data_ptr<float>() + i * n_queries * z.stride(0);
       sequence.q_stride = q.stride(0);
       sequence.k_stride = k.stride(0);
       sequence.v_stride = v.stride(0);
-      sequence.z_stride = group.z.stride(0);
+      sequence.z_stride = z.stride(0);
       sequence.n_queries = n_queries;
       sequence.n_keys = n_keys;
       sequences.push_back(sequence);
@@ -58,6 +65,9 @@ void FusedAttention(const std::vector<AttentionGroup>& groups) {
                  d_head, &buffers);
     }
   });
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (!results[i].is_same(groups[i].z)) groups[i].z.copy_(results[i]);
+  }
 }
 
 void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores,

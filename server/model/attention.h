@@ -1,6 +1,6 @@
 // Causal attention over packed sequences.
 //
-// On the CPU in float32 one fused loop, which never writes scores out and skips what the mask
+// On the CPU one fused loop in float32, which never writes scores out and skips what the mask
 // hides; elsewhere, and where somebody wants to see scores or patterns, LibTorch operators.
 #pragma once
 
@@ -24,13 +24,13 @@ struct AttentionGroup {
   int64_t n_keys() const { return k.size(0) / n_sequences; }
 };
 
-// Whether FusedAttention can compute these.
+// Whether FusedAttention can compute these: float32 or bfloat16 on the CPU.
 bool CanFuseAttention(const torch::Tensor& q);
 
 // z = softmax(mask(q k^T / sqrt(d_head))) v for every group. Head h uses kv head
 // h / (heads / kv_heads). The result does not depend on the number of threads.
 //
-//   REQUIRES: float32 tensors on the CPU
+//   REQUIRES: CanFuseAttention(q) of all groups
 void FusedAttention(const std::vector<AttentionGroup>& groups);
 
 // The same for one group by LibTorch operators. `on_scores` (masked with -inf) and `on_pattern` may

@@ -9,63 +9,18 @@
 #include <cstring>
 #include <limits>
 
-#define FS_INLINE inline __attribute__((always_inline))
+#include "server/model/vector_math.h"
 
 namespace featurescope {
 namespace {
 
-constexpr int64_t kLanes = 16;
 constexpr int64_t kRows = 4;   // queries at a time
 constexpr int64_t kTile = 32;  // keys at a time, and dimensions of values at a time
 
 // Below this many queries, transposing the keys would cost more than it saves.
 constexpr int64_t kFewQueries = 4;
 
-using Vec = float __attribute__((vector_size(kLanes * sizeof(float))));
-using IntVec = int32_t __attribute__((vector_size(kLanes * sizeof(float))));
-
-// By reference: how such a vector is passed by value depends on the instruction set.
-FS_INLINE void Load(const float* from, Vec& to) { std::memcpy(&to, from, sizeof(to)); }
-FS_INLINE void Store(const Vec& from, float* to) { std::memcpy(to, &from, sizeof(from)); }
-
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// x = exp(x) for x <= 0, to 2 units in the last place; exactly 0 below -87. Cephes' expf.
-FS_INLINE void ExpInPlace(Vec& x) {
-  constexpr float kLog2E = 1.44269504088896341f;
-  constexpr float kLn2High = 0.693359375f;
-  constexpr float kLn2Low = -2.12194440e-4f;
-  constexpr float kRounder = 12582912.0f;  // adding it leaves the nearest integer in the low bits
-  constexpr int32_t kRounderBits = 0x4b400000;
-  const IntVec visible = x >= -87.0f;
-  const Vec shifted = x * kLog2E + kRounder;
-  const Vec n = shifted - kRounder;
-  const Vec r = (x - n * kLn2High) - n * kLn2Low;
-  Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  // Multiplies by 2^n by adding n to the exponent.
-  const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - kRounderBits) << 23;
-  x = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(p) + exponent) & visible);
-}
-
-FS_INLINE float Sum(const Vec& v) {
-  float t[kLanes];
-  std::memcpy(t, &v, sizeof(t));
-  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (int64_t i = 0; i < half; ++i) t[i] += t[i + half];
-  }
-  return t[0];
-}
-
-FS_INLINE float Max(const Vec& v) {
-  float max = v[0];
-  for (int64_t i = 1; i < kLanes; ++i) max = v[i] > max ? v[i] : max;
-  return max;
-}
 
 // Softmax without its division: returns the sum that `row` is still to be divided by. `row` has
 // room for a multiple of kLanes; what lies behind the first n values becomes 0.
@@ -94,14 +49,21 @@ FS_INLINE float Exponentials(float* row, int64_t n, int64_t n_padded) {
 FS_INLINE void PackKeysAndValues(const AttentionSequence& s, int64_t kv_head, int64_t d_head,
                                  int64_t d_padded, AttentionBuffers* buffers) {
   const int64_t n_padded = RoundUp(s.n_keys, kTile);
-  buffers->keys.assign(static_cast<size_t>(n_padded * d_head), 0.0f);
-  buffers->values.assign(static_cast<size_t>(s.n_keys * d_padded), 0.0f);
+  buffers->keys.resize(static_cast<size_t>(n_padded * d_head));
+  buffers->values.resize(static_cast<size_t>(s.n_keys * d_padded));
+  if (n_padded > s.n_keys) {
+    std::fill(buffers->keys.end() - kTile * d_head, buffers->keys.end(), 0.0f);
+  }
   for (int64_t key = 0; key < s.n_keys; ++key) {
     const float* from = s.k + key * s.k_stride + kv_head * d_head;
     float* to = buffers->keys.data() + key / kTile * kTile * d_head + key % kTile;
     for (int64_t d = 0; d < d_head; ++d) to[d * kTile] = from[d];
-    std::memcpy(buffers->values.data() + key * d_padded, s.v + key * s.v_stride + kv_head * d_head,
-                static_cast<size_t>(d_head) * sizeof(float));
+  }
+  for (int64_t key = 0; key < s.n_keys; ++key) {
+    const float* from = s.v + key * s.v_stride + kv_head * d_head;
+    float* to = buffers->values.data() + key * d_padded;
+    std::copy(from, from + d_head, to);
+    std::fill(to + d_head, to + d_padded, 0.0f);
   }
 }
 
@@ -216,8 +178,8 @@ FS_INLINE void AttendFewQueries(const AttentionSequence& s, int64_t head, int64_
   }
 }
 
-FS_INLINE void Attend(const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
-                      AttentionBuffers* buffers) {
+FS_INLINE void AttendHeadLoop(const AttentionSequence& s, int64_t head, int64_t kv_head,
+                              int64_t d_head, AttentionBuffers* buffers) {
   if (s.n_queries < kFewQueries) {
     AttendFewQueries(s, head, kv_head, d_head, buffers);
   } else {
@@ -225,45 +187,11 @@ FS_INLINE void Attend(const AttentionSequence& s, int64_t head, int64_t kv_head,
   }
 }
 
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void AttendAvx512(
-    const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
-    AttentionBuffers* buffers) {
-  Attend(s, head, kv_head, d_head, buffers);
-}
-
-__attribute__((target("avx2,fma"))) void AttendAvx2(const AttentionSequence& s, int64_t head,
-                                                    int64_t kv_head, int64_t d_head,
-                                                    AttentionBuffers* buffers) {
-  Attend(s, head, kv_head, d_head, buffers);
-}
-#endif
-
-void AttendPortable(const AttentionSequence& s, int64_t head, int64_t kv_head, int64_t d_head,
-                    AttentionBuffers* buffers) {
-  Attend(s, head, kv_head, d_head, buffers);
-}
-
-using AttendFn = void (*)(const AttentionSequence&, int64_t, int64_t, int64_t, AttentionBuffers*);
-
-// The best that this processor has.
-AttendFn ChooseAttend() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")) {
-    return AttendAvx512;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AttendAvx2;
-#endif
-  return AttendPortable;
-}
-
 }  // namespace
 
-void AttendHead(const AttentionSequence& sequence, int64_t head, int64_t kv_head, int64_t d_head,
-                AttentionBuffers* buffers) {
-  static const AttendFn attend = ChooseAttend();
-  attend(sequence, head, kv_head, d_head, buffers);
-}
+FS_FOR_EACH_CPU(AttendHead,
+                (const AttentionSequence& sequence, int64_t head, int64_t kv_head, int64_t d_head,
+                 AttentionBuffers* buffers),
+                (sequence, head, kv_head, d_head, buffers))
 
 }  // namespace featurescope

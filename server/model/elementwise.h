@@ -1,4 +1,4 @@
-// The parts of a forward pass that are no matrix products: norms and rotary positions.
+// The parts of a forward pass that are no matrix products: norms, activations, rotary positions.
 //
 // On the CPU in float32 they are loops over rows, which cost one pass over memory each; elsewhere
 // they are composed of LibTorch operators. Both compute in float32.
@@ -23,9 +23,13 @@ void RmsNormInto(const torch::Tensor& x, const torch::Tensor& weight, double eps
 // "llama3" scaling slows long wave lengths down by `factor`, leaves short ones, and blends between.
 torch::Tensor RotaryFrequencies(const RotaryConfig& config);
 
-// Rotates the first 2 * r dimensions of every head; dimension i is paired with i + r.
-//   x [n, head, d_head];  cosine, sine float32 [n, r]
+// x = activation(x), in place.
+void ActivateInPlace(ActivationKind activation, torch::Tensor& x);
+
+// Rotates the first 2 * r dimensions of every head; dimension i is paired with i + r. The result
+// may be x itself where `in_place`.
+//   x [n, head, d_head];  cosine, sine float32 [n, r], contiguous
 torch::Tensor Rotated(const torch::Tensor& x, const torch::Tensor& cosine,
-                      const torch::Tensor& sine);
+                      const torch::Tensor& sine, bool in_place);
 
 }  // namespace featurescope

@@ -133,7 +133,6 @@ class ForwardPass {
   }
 
   torch::Tensor Apply(const LinearWeights& linear, const torch::Tensor& x, Scratch& scratch) const;
-  torch::Tensor Activate(torch::Tensor x, const torch::Tensor& up) const;
   bool Norm(const NormWeights& norm, HookKind kind, int layer, Scratch& scratch,
             torch::Tensor* out) const;
   void AddToResidual(torch::Tensor& what);
@@ -239,8 +238,8 @@ bool ForwardPass::Attention(int layer) {
   torch::Tensor v = heads(q_width + kv_width, config_.n_kv_heads);
   if (!Pass(HookKind::kV, layer, v)) return false;
   if (config_.positions == PositionKind::kRotary) {
-    q = Rotated(q, rotary_cosine_, rotary_sine_);
-    k = Rotated(k, rotary_cosine_, rotary_sine_);
+    q = Rotated(q, rotary_cosine_, rotary_sine_, !Wants(HookKind::kQ, layer));
+    k = Rotated(k, rotary_cosine_, rotary_sine_, !Wants(HookKind::kK, layer));
   }
   torch::Tensor z;
   if (!AttentionResult(layer, q, k, v, &z)) return false;
@@ -273,7 +272,7 @@ bool ForwardPass::AttentionResult(int layer, const torch::Tensor& q, const torch
   const bool wants_pattern = Wants(HookKind::kPattern, layer);
   if (!wants_scores && !wants_pattern && CanFuseAttention(q)) {
     FusedAttention(groups);
-    return true;
+    return !Ended(HookKind::kPattern, layer);
   }
   for (size_t i = 0; i < groups.size(); ++i) {
     const auto hook = [&](HookKind kind) -> AttentionFn {
@@ -287,26 +286,6 @@ bool ForwardPass::AttentionResult(int layer, const torch::Tensor& q, const torch
   return !Ended(HookKind::kPattern, layer);
 }
 
-// act(x), or act(x) * up; `x` and the result may share memory when nobody else sees x.
-torch::Tensor ForwardPass::Activate(torch::Tensor x, const torch::Tensor& up) const {
-  switch (config_.activation) {
-    case ActivationKind::kRelu:
-      at::relu_(x);
-      break;
-    case ActivationKind::kGeluExact:
-      at::gelu_(x, "none");
-      break;
-    case ActivationKind::kGeluTanh:
-      at::gelu_(x, "tanh");
-      break;
-    case ActivationKind::kSilu:
-      at::silu_(x);
-      break;
-  }
-  if (up.defined()) x.mul_(up);
-  return x;
-}
-
 bool ForwardPass::Mlp(int layer) {
   const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
   torch::Tensor normed;
@@ -318,7 +297,9 @@ bool ForwardPass::Mlp(int layer) {
     up = Apply(block.mlp_up, normed, mlp_up_);
     if (!Pass(HookKind::kMlpPreLinear, layer, up)) return false;
   }
-  torch::Tensor post = Activate(Wants(HookKind::kMlpPre, layer) ? pre.clone() : pre, up);
+  torch::Tensor post = Wants(HookKind::kMlpPre, layer) ? pre.clone() : pre;
+  ActivateInPlace(config_.activation, post);
+  if (up.defined()) post.mul_(up);
   if (!Pass(HookKind::kMlpPost, layer, post)) return false;
   torch::Tensor out = Apply(block.mlp_out, post, out_);
   if (!Pass(HookKind::kMlpOut, layer, out)) return false;
