@@ -1,0 +1,402 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include "server/jobs/job_queue.h"
+#include "server/jobs/job_runner.h"
+#include "tests/catalog/tiny_model.h"
+#include "tests/store/temp_dir.h"
+
+extern char** environ;
+
+namespace featurescope {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kHook[] = "blocks.1.hook_resid_post";
+constexpr char kDataVariable[] = "FEATURESCOPE_JOBS_TEST_DATA";
+
+TrainingJob TinyTraining(const std::string& id, uint64_t tokens = 6000) {
+  TrainingJob job;
+  job.sae_id = id;
+  job.model_id = "m";
+  job.corpus_id = "c";
+  job.hook_name = kHook;
+  job.training.d_sae = 64;
+  job.training.k = 4;
+  job.training.tokens = tokens;
+  job.training.batch_size = 128;
+  job.training.buffer_tokens = 1024;
+  job.training.seed = 7;
+  return job;
+}
+
+IndexingJob TinyIndexing() {
+  IndexingJob job;
+  job.sae_id = "s";
+  job.corpus_id = "c";
+  job.indexing.seed = 7;
+  return job;
+}
+
+// A server without its network: catalog, queue, device and runner on one data directory.
+class Server {
+ public:
+  static constexpr absl::Duration kPatience = absl::Seconds(60);
+
+  explicit Server(const std::string& data_dir, bool with_runner = true) {
+    CatalogOptions options;
+    options.allowed_roots = {"/"};
+    auto opened = Catalog::Open(data_dir, options);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    if (!opened.ok()) return;
+    catalog = *std::move(opened);
+    queue = std::make_unique<JobQueue>(catalog.get());
+    device = std::make_unique<DeviceWorker>(DeviceWorkerOptions());
+    if (with_runner) Start();
+  }
+  ~Server() {
+    runner.reset();
+    if (device) device->Shutdown();
+  }
+  void Start() {
+    JobRunnerOptions options;
+    options.write_interval = absl::Milliseconds(5);
+    options.quantum = absl::Milliseconds(20);
+    options.retry_paused = absl::Milliseconds(50);
+    runner = std::make_unique<JobRunner>(queue.get(), device.get(), options);
+  }
+  // The job once `done` says so.
+  JobRow Await(const std::string& id, const std::function<bool(const JobRow&)>& done) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    auto watcher = queue->Watch({{id}, false});
+    EXPECT_TRUE(watcher.ok()) << watcher.status();
+    while (watcher.ok()) {
+      const auto event = (*watcher)->WaitNext(CancelToken(deadline), absl::Seconds(1));
+      if (!event.ok()) {
+        ADD_FAILURE() << event.status() << "; " << queue->Get(id)->phase;
+        break;
+      }
+      if (event->has_value() && (*event)->job && done(*(*event)->job)) return *(*event)->job;
+    }
+    return queue->Get(id).value();
+  }
+  JobRow AwaitEnd(const std::string& id) {
+    return Await(id, [](const JobRow& job) { return IsFinal(job.state); });
+  }
+
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<JobQueue> queue;
+  std::unique_ptr<DeviceWorker> device;
+  std::unique_ptr<JobRunner> runner;
+};
+
+// Model m, its SAE s and corpus c in a data directory.
+void Furnish(Catalog* catalog, const TempDir& dir) {
+  WriteTinyModel(dir / "m", true);
+  WriteTinySae(dir / "s", kTinyWidth, kHook);
+  WriteTinyText(dir / "text.jsonl", 400);
+  ASSERT_TRUE(catalog->AddModel("m", dir / "m").ok());
+  const auto sae = catalog->AddSae("s", dir / "s", {"m", "", false});
+  ASSERT_TRUE(sae.ok()) << sae.status();
+  AddCorpusOptions options;
+  options.paths = {dir / "text.jsonl"};
+  options.model_id = "m";
+  const auto corpus = catalog->AddCorpus("c", options, nullptr, CancelToken());
+  ASSERT_TRUE(corpus.ok()) << corpus.status();
+}
+
+class JobsTest : public ::testing::Test {
+ protected:
+  void Open(bool with_runner = true) {
+    server_ = std::make_unique<Server>(dir_ / "data", false);
+    if (server_->catalog->ListModels()->empty()) Furnish(server_->catalog.get(), dir_);
+    if (with_runner) server_->Start();
+  }
+  void Close() { server_.reset(); }
+
+  TempDir dir_;
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(JobsTest, ATrainingJobMakesAnSaeAndLeavesItsMetrics) {
+  Open();
+  const auto job = server_->queue->SubmitTraining(TinyTraining("new"), "");
+  ASSERT_TRUE(job.ok()) << job.status();
+  const JobRow end = server_->AwaitEnd(job->id);
+  ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
+  EXPECT_EQ(end.progress, 1.0);
+  EXPECT_EQ(end.attempt, 1u);
+  const SaeRow sae = server_->catalog->GetSae("new").value();
+  EXPECT_EQ(sae.training_job_id, job->id);
+  EXPECT_EQ(sae.d_sae, 64u);
+  EXPECT_EQ(sae.hook_name, kHook);
+  EXPECT_TRUE(server_->catalog->LoadedSae("new").ok());
+  const std::vector<MetricRow> metrics = server_->queue->Metrics(job->id, 1000).value();
+  ASSERT_FALSE(metrics.empty());
+  EXPECT_TRUE(metrics.back().values.contains("loss"));
+  EXPECT_FALSE(std::filesystem::exists(server_->catalog->JobDir(job->id)));
+  EXPECT_TRUE(
+      absl::IsAlreadyExists(server_->queue->SubmitTraining(TinyTraining("new"), "").status()));
+}
+
+TEST_F(JobsTest, AnIndexingJobMakesAnIndex) {
+  Open();
+  const auto job = server_->queue->SubmitIndexing(TinyIndexing(), "");
+  ASSERT_TRUE(job.ok()) << job.status();
+  const JobRow end = server_->AwaitEnd(job->id);
+  ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
+  const auto index = server_->catalog->OpenIndex("s", "");
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_EQ((*index)->info().d_sae, 32u);
+  EXPECT_GT((*index)->info().n_alive, 0u);
+  EXPECT_TRUE((*index)->Verify().ok());
+}
+
+TEST_F(JobsTest, SubmissionFindsMistakesAtOnce) {
+  Open(false);
+  JobQueue& queue = *server_->queue;
+  const auto training = [&](const std::function<void(TrainingJob*)>& change) {
+    TrainingJob job = TinyTraining("new");
+    change(&job);
+    return queue.SubmitTraining(job, "").status();
+  };
+  EXPECT_TRUE(absl::IsNotFound(training([](TrainingJob* j) { j->model_id = "none"; })));
+  EXPECT_TRUE(absl::IsNotFound(training([](TrainingJob* j) { j->corpus_id = "none"; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(training([](TrainingJob* j) { j->sae_id = "No"; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(training([](TrainingJob* j) { j->hook_name = "blocks"; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      training([](TrainingJob* j) { j->hook_name = "blocks.7.hook_mlp_out"; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(training([](TrainingJob* j) { j->training.k = 65; })));
+  EXPECT_TRUE(absl::IsInvalidArgument(training([](TrainingJob* j) { j->training.tokens = 0; })));
+  EXPECT_TRUE(absl::IsAlreadyExists(training([](TrainingJob* j) { j->sae_id = "s"; })));
+  EXPECT_FALSE(training([](TrainingJob* j) { j->training.architecture = "none"; }).ok());
+  IndexingJob indexing = TinyIndexing();
+  indexing.sae_id = "none";
+  EXPECT_TRUE(absl::IsNotFound(queue.SubmitIndexing(indexing, "").status()));
+  indexing = TinyIndexing();
+  indexing.indexing.bands = 1000000;
+  EXPECT_TRUE(absl::IsInvalidArgument(queue.SubmitIndexing(indexing, "").status()));
+  EXPECT_TRUE(queue.List({}, 10, "")->jobs.empty());
+}
+
+TEST_F(JobsTest, ACorpusOfAnotherTokenizerIsRefused) {
+  Open(false);
+  WriteTinyModel(dir_ / "n", false, 2);
+  ASSERT_TRUE(server_->catalog->AddModel("n", dir_ / "n").ok());
+  TrainingJob job = TinyTraining("new");
+  job.model_id = "n";
+  const auto submitted = server_->queue->SubmitTraining(job, "");
+  EXPECT_TRUE(absl::IsFailedPrecondition(submitted.status())) << submitted.status();
+}
+
+TEST_F(JobsTest, TheSameKeyGivesTheSameJobEvenWhenItIsDone) {
+  Open(false);
+  const TrainingJob job = TinyTraining("new");
+  const std::string id = server_->queue->SubmitTraining(job, "key")->id;
+  EXPECT_EQ(server_->queue->SubmitTraining(job, "key")->id, id);
+  EXPECT_TRUE(absl::IsAlreadyExists(server_->queue->SubmitTraining(job, "key2").status()));
+  TrainingJob other = job;
+  other.training.seed = 8;
+  EXPECT_TRUE(absl::IsAlreadyExists(server_->queue->SubmitTraining(other, "key").status()));
+  server_->Start();
+  ASSERT_EQ(server_->AwaitEnd(id).state, JobState::kSucceeded);
+  EXPECT_EQ(server_->queue->SubmitTraining(job, "key")->id, id);
+}
+
+TEST_F(JobsTest, WhatAJobNeedsCannotBeDeleted) {
+  Open(false);
+  const std::string id = server_->queue->SubmitIndexing(TinyIndexing(), "")->id;
+  EXPECT_TRUE(absl::IsFailedPrecondition(server_->catalog->DeleteSae("s")));
+  EXPECT_TRUE(absl::IsFailedPrecondition(server_->catalog->DeleteCorpus("c")));
+  EXPECT_EQ(server_->queue->Cancel(id)->state, JobState::kCancelled);
+  EXPECT_TRUE(server_->catalog->DeleteSae("s").ok());
+}
+
+TEST_F(JobsTest, ARunningJobIsCancelledAndLeavesNothing) {
+  Open();
+  const std::string id = server_->queue->SubmitTraining(TinyTraining("new", 500'000'000), "")->id;
+  server_->Await(id, [](const JobRow& job) { return job.progress > 0; });
+  ASSERT_TRUE(server_->queue->Cancel(id).ok());
+  EXPECT_EQ(server_->AwaitEnd(id).state, JobState::kCancelled);
+  EXPECT_TRUE(absl::IsFailedPrecondition(server_->queue->Cancel(id).status()));
+  EXPECT_TRUE(absl::IsNotFound(server_->catalog->GetSae("new").status()));
+  EXPECT_FALSE(std::filesystem::exists(server_->catalog->JobDir(id)));
+}
+
+TEST_F(JobsTest, InteractiveWorkRunsWhileAJobRuns) {
+  Open();
+  const std::string id = server_->queue->SubmitTraining(TinyTraining("new", 500'000'000), "")->id;
+  server_->Await(id, [](const JobRow& job) { return job.progress > 0; });
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(server_->device
+                    ->RunInteractive(CancelToken(absl::Now() + absl::Seconds(10)),
+                                     [] { return absl::OkStatus(); })
+                    .ok());
+  }
+  EXPECT_EQ(server_->queue->Get(id)->state, JobState::kRunning);
+  ASSERT_TRUE(server_->queue->Cancel(id).ok());
+}
+
+TEST_F(JobsTest, AStoppedServersJobContinuesWithTheNext) {
+  Open();
+  const std::string id = server_->queue->SubmitTraining(TinyTraining("new", 60000), "")->id;
+  server_->Await(id, [](const JobRow& job) { return job.progress > 0.1; });
+  server_->runner->Stop();
+  const JobRow stopped = server_->queue->Get(id).value();
+  Close();
+  Open();
+  const JobRow end = server_->AwaitEnd(id);
+  EXPECT_EQ(end.state, JobState::kSucceeded) << end.error;
+  if (stopped.state == JobState::kQueued) {
+    EXPECT_EQ(end.attempt, 2u);
+  }
+  EXPECT_EQ(end.crashes, 0u);
+  // As if it had never been stopped.
+  const std::string twin = server_->queue->SubmitTraining(TinyTraining("twin", 60000), "")->id;
+  ASSERT_EQ(server_->AwaitEnd(twin).state, JobState::kSucceeded);
+  EXPECT_EQ(server_->catalog->GetSae("new")->hash, server_->catalog->GetSae("twin")->hash);
+}
+
+TEST_F(JobsTest, AJobWithoutRoomWaitsAndGoesOn) {
+  Open(false);
+  const std::string id = server_->queue->SubmitTraining(TinyTraining("new"), "")->id;
+  StateDb& state = server_->catalog->state();
+  const JobRow claimed = state.ClaimJob()->value();
+  ASSERT_TRUE(state.ReleaseJob(id, claimed.lease_epoch, JobState::kPaused, "no room").ok());
+  server_->Start();
+  EXPECT_EQ(server_->AwaitEnd(id).state, JobState::kSucceeded);
+}
+
+TEST_F(JobsTest, AJobThatCannotRunFailsAndTheNextRuns) {
+  Open(false);
+  const auto broken =
+      server_->catalog->state().SubmitJob({"training", "{\"k\": \"x\"}", "", "", {}});
+  const auto strange = server_->catalog->state().SubmitJob({"dancing", "{}", "", "", {}});
+  const std::string good = server_->queue->SubmitTraining(TinyTraining("new"), "")->id;
+  server_->Start();
+  EXPECT_EQ(server_->AwaitEnd(good).state, JobState::kSucceeded);
+  EXPECT_EQ(server_->queue->Get(broken->id)->state, JobState::kFailed);
+  EXPECT_THAT(server_->queue->Get(broken->id)->error, HasSubstr("field k"));
+  EXPECT_EQ(server_->queue->Get(strange->id)->state, JobState::kFailed);
+}
+
+TEST_F(JobsTest, WatchersSeeStatesMetricsAndTheEndLast) {
+  Open(false);
+  const std::string id = server_->queue->SubmitTraining(TinyTraining("new"), "")->id;
+  auto watcher = server_->queue->Watch({{}, true}).value();
+  server_->Start();
+  std::set<JobState> states;
+  size_t points = 0;
+  while (true) {
+    const auto event =
+        watcher->WaitNext(CancelToken(absl::Now() + Server::kPatience), Server::kPatience);
+    ASSERT_TRUE(event.ok() && event->has_value()) << event.status();
+    if ((*event)->metrics) points += (*event)->metrics->points.size();
+    if (!(*event)->job) continue;
+    states.insert((*event)->job->state);
+    if (IsFinal((*event)->job->state)) break;
+  }
+  EXPECT_TRUE(states.contains(JobState::kQueued));
+  EXPECT_TRUE(states.contains(JobState::kSucceeded));
+  EXPECT_EQ(points, server_->queue->Metrics(id, 100000)->size());
+  EXPECT_TRUE(absl::IsNotFound(server_->queue->Watch({{"none"}, false}).status()));
+}
+
+// ---- kill -9: another process of this binary runs the queue and is killed.
+
+// Runs only as that process.
+TEST(JobsChild, DISABLED_RunsTheQueueUntilItIsKilled) {
+  const char* data = ::getenv(kDataVariable);
+  ASSERT_NE(data, nullptr);
+  const Server server(data);
+  ::pause();
+}
+
+pid_t SpawnChild(const std::string& data_dir) {
+  ::setenv(kDataVariable, data_dir.c_str(), 1);
+  std::string self = "/proc/self/exe";
+  std::string filter = "--gtest_filter=JobsChild.*";
+  std::string disabled = "--gtest_also_run_disabled_tests";
+  std::string output = "--gtest_output=";
+  char* const arguments[] = {self.data(), filter.data(), disabled.data(), output.data(), nullptr};
+  pid_t child = -1;
+  EXPECT_EQ(::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, arguments, environ), 0);
+  return child;
+}
+
+// Runs the queue of `data_dir` in a process that is killed once the job has come this far.
+void RunUntilKilled(const std::string& data_dir, const std::string& job_id, double progress) {
+  const pid_t child = SpawnChild(data_dir);
+  const absl::Time deadline = absl::Now() + Server::kPatience;
+  double reached = 0;
+  while (reached < progress && absl::Now() < deadline) {
+    const auto db = Database::Open(data_dir + "/state.db", OpenMode::kReader);
+    ASSERT_TRUE(db.ok()) << db.status();
+    const auto permille = (*db)->QueryInt(
+        "SELECT CAST(progress * 1000 AS INTEGER) FROM job WHERE id='" + job_id + "'");
+    if (permille.ok()) reached = static_cast<double>(*permille) / 1000;
+    ASSERT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the child ended by itself";
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_GE(reached, progress);
+}
+
+TEST_F(JobsTest, AfterKillTrainingEndsAsWithoutIt) {
+  Open(false);
+  TrainingJob killed = TinyTraining("killed", 150'000), twin = TinyTraining("twin", 150'000);
+  killed.training.checkpoint_steps = twin.training.checkpoint_steps = 40;
+  const std::string id = server_->queue->SubmitTraining(killed, "")->id;
+  Close();
+  RunUntilKilled(dir_ / "data", id, 0.2);
+  RunUntilKilled(dir_ / "data", id, 0.5);
+  Open();
+  const JobRow end = server_->AwaitEnd(id);
+  ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
+  EXPECT_EQ(end.attempt, 3u);
+  const std::string twin_id = server_->queue->SubmitTraining(twin, "")->id;
+  ASSERT_EQ(server_->AwaitEnd(twin_id).state, JobState::kSucceeded);
+  EXPECT_EQ(server_->catalog->GetSae("killed")->hash, server_->catalog->GetSae("twin")->hash);
+  // The metrics of both are the same steps, each once.
+  const auto steps = [&](const std::string& job) {
+    std::vector<uint64_t> out;
+    const std::vector<MetricRow> points = server_->queue->Metrics(job, 100000).value();
+    for (const MetricRow& point : points) out.push_back(point.step);
+    return out;
+  };
+  const std::vector<uint64_t> killed_steps = steps(id);
+  EXPECT_EQ(std::set<uint64_t>(killed_steps.begin(), killed_steps.end()).size(),
+            killed_steps.size());
+  EXPECT_TRUE(std::is_sorted(killed_steps.begin(), killed_steps.end()));
+}
+
+TEST_F(JobsTest, AfterKillAnIndexHoldsTheSameAsWithoutIt) {
+  Open(false);
+  IndexingJob job = TinyIndexing();
+  job.indexing.checkpoint_interval = absl::Milliseconds(1);
+  const std::string id = server_->queue->SubmitIndexing(job, "")->id;
+  Close();
+  RunUntilKilled(dir_ / "data", id, 0.05);
+  Open();
+  const JobRow end = server_->AwaitEnd(id);
+  ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
+  const std::string hash = server_->catalog->OpenIndex("s", "c").value()->info().content_hash;
+  const std::string again = server_->queue->SubmitIndexing(job, "")->id;
+  ASSERT_EQ(server_->AwaitEnd(again).state, JobState::kSucceeded);
+  EXPECT_EQ(server_->catalog->OpenIndex("s", "c").value()->info().content_hash, hash);
+}
+
+}  // namespace
+}  // namespace featurescope

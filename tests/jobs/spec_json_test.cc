@@ -1,0 +1,64 @@
+#include "server/jobs/spec_json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace featurescope {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(SpecJsonTest, TrainingComesBackAsItWas) {
+  TrainingJob job;
+  job.sae_id = "a", job.model_id = "b", job.corpus_id = "c", job.hook_name = "hook_embed";
+  TrainingSpec& s = job.training;
+  s.architecture = "standard", s.d_sae = 1 << 20, s.k = 3, s.tokens = 1ull << 40;
+  s.batch_size = 17, s.seed = ~0ull, s.learning_rate = 0.1, s.lr_warmup_steps = 0;
+  s.clip_norm = 0.0, s.l1_coefficient = 1e-300, s.b_dec_init = DecoderBiasInit::kZeros;
+  s.scale_inputs = false, s.checkpoint_steps = 9;
+  const auto back = TrainingJobFromJson(ToJson(job));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->hook_name, "hook_embed");
+  EXPECT_EQ(back->training.seed, ~0ull);
+  EXPECT_EQ(back->training.learning_rate, 0.1);
+  EXPECT_EQ(back->training.lr_warmup_steps, 0);
+  EXPECT_EQ(back->training.lr_decay_steps, std::nullopt);
+  EXPECT_EQ(back->training.clip_norm, 0.0);
+  EXPECT_EQ(back->training.b_dec_init, DecoderBiasInit::kZeros);
+  EXPECT_FALSE(back->training.scale_inputs);
+  EXPECT_EQ(ToJson(*back), ToJson(job));
+}
+
+TEST(SpecJsonTest, IndexingComesBackAsItWas) {
+  IndexingJob job;
+  job.sae_id = "a", job.corpus_id = "c";
+  job.indexing.max_tokens = 5, job.indexing.bands = 3, job.indexing.window = 0;
+  job.indexing.checkpoint_interval = absl::Milliseconds(1500);
+  const auto back = IndexingJobFromJson(ToJson(job));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->indexing.window, 0u);
+  EXPECT_EQ(back->indexing.checkpoint_interval, absl::Milliseconds(1500));
+  EXPECT_EQ(ToJson(*back), ToJson(job));
+}
+
+TEST(SpecJsonTest, FieldsOfTheWrongTypeAreNamed) {
+  for (const char* bad : {R"({"k": "4"})", R"({"k": 4.5})", R"({"k": 99999999999999999999})",
+                          R"({"tokens": -1})", R"({"scale_inputs": 1})", R"({"sae_id": 5})",
+                          R"({"b_dec_init": "median"})", R"({"clip_norm": []})"}) {
+    const auto job = TrainingJobFromJson(bad);
+    EXPECT_TRUE(absl::IsInvalidArgument(job.status())) << bad;
+    EXPECT_THAT(std::string(job.status().message()), HasSubstr("field ")) << bad;
+  }
+  EXPECT_FALSE(TrainingJobFromJson("[]").ok());
+  EXPECT_FALSE(TrainingJobFromJson("{").ok());
+  EXPECT_FALSE(IndexingJobFromJson(R"({"bands": 5000000000})").ok());
+}
+
+TEST(SpecJsonTest, FieldsAnOlderVersionDidNotKnowHaveTheirDefault) {
+  const auto job = TrainingJobFromJson(R"({"sae_id": "a"})");
+  ASSERT_TRUE(job.ok());
+  EXPECT_EQ(job->training.adam_beta2, TrainingSpec().adam_beta2);
+}
+
+}  // namespace
+}  // namespace featurescope
