@@ -33,15 +33,19 @@ SparseActivations KeepColumns(const SparseActivations& acts,
 
 }  // namespace
 
+ActivationSelection InOrder(ActivationSelection selection) {
+  if (auto* these = std::get_if<TheseFeatures>(&selection)) {
+    these->ids = SortedOnce(std::move(these->ids));
+  } else if (auto* top = std::get_if<TopOverText>(&selection)) {
+    top->positions = SortedOnce(std::move(top->positions));
+  }
+  return selection;
+}
+
 ActivationCollector::ActivationCollector(const ActivationSelection& selection, float min_activation,
                                          uint32_t n_cols, EntryBudget* budget)
     : selection_(selection), min_activation_(min_activation), budget_(budget) {
   acts_.n_cols = n_cols;
-  if (const auto* these = std::get_if<TheseFeatures>(&selection)) {
-    features_ = SortedOnce(these->ids);
-  } else if (const auto* top = std::get_if<TopOverText>(&selection)) {
-    positions_ = SortedOnce(top->positions);
-  }
 }
 
 absl::Status ActivationCollector::Spend(size_t n_entries) {
@@ -57,8 +61,8 @@ absl::Status ActivationCollector::AddRow(const SparseRowView& row, bool excluded
   const bool over_text = std::holds_alternative<TopOverText>(selection_);
   if (over_text) excluded_.push_back(excluded);
   if (!excluded) {
-    if (std::holds_alternative<TheseFeatures>(selection_)) {
-      AddFeatures(row);
+    if (const auto* these = std::get_if<TheseFeatures>(&selection_)) {
+      AddFeatures(*these, row);
     } else if (const auto* top = std::get_if<TopKPerToken>(&selection_)) {
       AddTopK(row, top->k);
     } else {
@@ -70,14 +74,24 @@ absl::Status ActivationCollector::AddRow(const SparseRowView& row, bool excluded
   return over_text ? absl::OkStatus() : Spend(acts_.indices.size() - before);
 }
 
-void ActivationCollector::AddFeatures(const SparseRowView& row) {
-  size_t i = 0;
-  for (const uint32_t feature : features_) {
-    while (i < row.indices.size() && static_cast<uint32_t>(row.indices[i]) < feature) ++i;
-    if (i == row.indices.size()) return;
-    if (static_cast<uint32_t>(row.indices[i]) == feature && row.values[i] >= min_activation_) {
-      acts_.Add(feature, row.values[i]);
+void ActivationCollector::AddFeatures(const TheseFeatures& these, const SparseRowView& row) {
+  // The shorter of the two lists is looked up in the longer one.
+  if (row.indices.size() < these.ids.size()) {
+    for (size_t i = 0; i < row.indices.size(); ++i) {
+      const auto feature = static_cast<uint32_t>(row.indices[i]);
+      if (row.values[i] >= min_activation_ &&
+          std::binary_search(these.ids.begin(), these.ids.end(), feature)) {
+        acts_.Add(feature, row.values[i]);
+      }
     }
+    return;
+  }
+  for (const uint32_t feature : these.ids) {
+    const auto at =
+        std::lower_bound(row.indices.begin(), row.indices.end(), static_cast<int32_t>(feature));
+    if (at == row.indices.end() || static_cast<uint32_t>(*at) != feature) continue;
+    const float value = row.values[static_cast<size_t>(at - row.indices.begin())];
+    if (value >= min_activation_) acts_.Add(feature, value);
   }
 }
 
@@ -106,7 +120,8 @@ void ActivationCollector::AddAll(const SparseRowView& row) {
 
 bool ActivationCollector::Counts(const TopOverText& top, size_t row) const {
   if (excluded_[row]) return false;
-  return top.positions.empty() || std::binary_search(positions_.begin(), positions_.end(), row);
+  return top.positions.empty() ||
+         std::binary_search(top.positions.begin(), top.positions.end(), row);
 }
 
 void ActivationCollector::Score(const TopOverText& top, SaeActivations* out) const {

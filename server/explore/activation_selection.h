@@ -16,10 +16,13 @@ struct EntryBudget {
   uint64_t used = 0;
 };
 
+// The same selection with feature ids and positions ascending, once each.
+ActivationSelection InOrder(ActivationSelection selection);
+
 // Takes the rows of a text one by one and keeps what was selected.
 class ActivationCollector {
  public:
-  // `selection` and `budget` outlive the collector.
+  // `selection`, which is in order, and `budget` outlive the collector.
   ActivationCollector(const ActivationSelection& selection, float min_activation, uint32_t n_cols,
                       EntryBudget* budget);
 
@@ -32,7 +35,7 @@ class ActivationCollector {
 
  private:
   absl::Status Spend(size_t n_entries);
-  void AddFeatures(const SparseRowView& row);
+  void AddFeatures(const TheseFeatures& these, const SparseRowView& row);
   void AddTopK(const SparseRowView& row, uint32_t k);
   void AddAll(const SparseRowView& row);
   bool Counts(const TopOverText& top, size_t row) const;
@@ -41,10 +44,8 @@ class ActivationCollector {
   const ActivationSelection& selection_;
   const float min_activation_;
   EntryBudget* const budget_;
-  std::vector<uint32_t> features_;   // TheseFeatures: ascending, once each
-  std::vector<uint32_t> positions_;  // TopOverText: ascending
-  std::vector<bool> excluded_;       // TopOverText: which rows
-  SparseActivations acts_;           // TopOverText: all of the text's, else those selected
+  std::vector<bool> excluded_;  // TopOverText: which rows
+  SparseActivations acts_;      // TopOverText: all of the text's, else those selected
 };
 
 }  // namespace featurescope

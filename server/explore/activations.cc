@@ -1,5 +1,6 @@
 #include "server/explore/activations.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -11,6 +12,10 @@ namespace {
 
 absl::Status CheckFeatures(const std::vector<uint32_t>& features, const SaeRef& sae) {
   if (features.empty()) return InvalidArgument("features: the list is empty");
+  if (static_cast<int64_t>(features.size()) > sae.sae->config().d_sae) {
+    return InvalidArgument("features: the list has ", features.size(), " ids, SAE ", sae.id,
+                           " has ", sae.sae->config().d_sae, " features");
+  }
   for (const uint32_t feature : features) {
     if (feature >= sae.sae->config().d_sae) {
       return InvalidArgument("feature ", feature, " is out of range [0, ", sae.sae->config().d_sae,
@@ -32,12 +37,11 @@ absl::Status CheckSelection(const ActivationsRequest& request,
     if (top->k == 0) return InvalidArgument("top_k_per_token must be at least 1");
   } else if (const auto* over = std::get_if<TopOverText>(&request.selection)) {
     if (over->k == 0) return InvalidArgument("top_over_text.k must be at least 1");
-    for (const uint32_t position : over->positions) {
-      for (size_t i = 0; i < ids.size(); ++i) {
-        if (position >= ids[i].size()) {
-          return InvalidArgument("position ", position, " is out of range [0, ", ids[i].size(),
-                                 ") in inputs[", i, "]");
-        }
+    const auto last = std::max_element(over->positions.begin(), over->positions.end());
+    for (size_t i = 0; last != over->positions.end() && i < ids.size(); ++i) {
+      if (*last >= ids[i].size()) {
+        return InvalidArgument("position ", *last, " is out of range [0, ", ids[i].size(),
+                               ") in inputs[", i, "]");
       }
     }
   }

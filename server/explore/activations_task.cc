@@ -20,7 +20,7 @@ bool EncodesFeaturesOnly(const ActivationsRequest& request) {
   return !request.statistics && std::holds_alternative<TheseFeatures>(request.selection);
 }
 
-std::string BatchKey(const ActivationsRequest& request) {
+std::string BatchKey(const ActivationsRequest& request, const ActivationSelection& in_order) {
   std::string key =
       absl::StrCat("activations:", reinterpret_cast<uintptr_t>(request.model.model.get()));
   for (const SaeRef& sae : request.saes) {
@@ -28,7 +28,7 @@ std::string BatchKey(const ActivationsRequest& request) {
   }
   absl::StrAppend(&key, request.statistics ? ":statistics" : "");
   if (EncodesFeaturesOnly(request)) {
-    for (const uint32_t feature : std::get<TheseFeatures>(request.selection).ids) {
+    for (const uint32_t feature : std::get<TheseFeatures>(in_order).ids) {
       absl::StrAppend(&key, ":", feature);
     }
   }
@@ -137,9 +137,8 @@ absl::StatusOr<SparseRows> ActivationsBatch::EncodeRows(const Sae& sae, const to
     if (request().statistics) *squared_error = (x - sae.Decode(encoded)).square().sum(1);
     return encoded.acts.To(torch::kCPU);
   }
-  std::vector<uint32_t> features = std::get<TheseFeatures>(request().selection).ids;
-  std::sort(features.begin(), features.end());
-  features.erase(std::unique(features.begin(), features.end()), features.end());
+  const std::vector<uint32_t>& features =
+      std::get<TheseFeatures>(shares_.front().task->selection_).ids;
   ASSIGN_OR_RETURN(const torch::Tensor acts, sae.EncodeFeatures(x, features));
   SparseRows rows = PositiveEntries(acts.to(torch::kCPU).contiguous());
   rows.n_cols = sae.config().d_sae;
@@ -161,7 +160,7 @@ absl::Status ActivationsBatch::Collect(size_t s, const torch::Tensor& x,
   for (Text& text : texts_) {
     Share& share = shares_[text.task];
     const ActivationsRequest& asked = share.task->request_;
-    ActivationCollector collector(asked.selection, asked.min_activation,
+    ActivationCollector collector(share.task->selection_, asked.min_activation,
                                   static_cast<uint32_t>(sae.config().d_sae), &share.budget);
     int64_t n_ordinary = 0;
     int64_t n_active = 0;
@@ -232,7 +231,10 @@ void ActivationsBatch::Deliver() {
 
 ActivationsTask::ActivationsTask(const ActivationsRequest& request,
                                  std::vector<std::vector<uint32_t>> ids)
-    : request_(request), ids_(std::move(ids)), batch_key_(BatchKey(request)) {
+    : request_(request),
+      selection_(InOrder(request.selection)),
+      ids_(std::move(ids)),
+      batch_key_(BatchKey(request, selection_)) {
   budget_.limit = request.max_entries;
   NextSlice();
 }

@@ -41,6 +41,7 @@ class ActivationsTask : public InteractiveTask {
   void NextSlice();
 
   const ActivationsRequest& request_;
+  const ActivationSelection selection_;  // the request's, in order
   const std::vector<std::vector<uint32_t>> ids_;
   std::string batch_key_;
   size_t slice_begin_ = 0;  // texts of this turn

@@ -26,6 +26,10 @@ absl::Status CheckLimits(const GenerateRequest& request) {
   }
   for (const std::string& stop : request.stop_strings) {
     if (stop.empty()) return InvalidArgument("stop_strings: a stop string is empty");
+    if (stop.size() > kMaxStopStringBytes) {
+      return InvalidArgument("stop_strings: a stop string has ", stop.size(), " bytes, at most ",
+                             kMaxStopStringBytes, " are allowed");
+    }
   }
   if (!request.stop_strings.empty() && request.model.tokenizer == nullptr) {
     return FailedPrecondition("stop_strings need a tokenizer, and the model has none");
@@ -97,8 +101,12 @@ GenerateEvent ToEvent(const ModelRef& model, GenerationNews news) {
 
 }  // namespace
 
-absl::Status Generate(const GenerateRequest& request, DeviceWorker& worker,
+absl::Status Generate(const GenerateRequest& asked, DeviceWorker& worker,
                       const std::function<bool(const GenerateEvent&)>& on_event) {
+  GenerateRequest request = asked;
+  for (Intervention& edit : request.interventions) {
+    std::sort(edit.positions.indices.begin(), edit.positions.indices.end());
+  }
   RETURN_IF_ERROR(CheckLimits(request));
   ASSIGN_OR_RETURN(std::vector<uint32_t> prompt,
                    TokenIdsOf(request.model, request.prompt, "prompt"));

@@ -22,6 +22,7 @@ namespace featurescope {
 constexpr uint32_t kMaxNewTokens = 4096;
 constexpr uint32_t kMaxTopLogprobs = 20;
 constexpr size_t kMaxStopStrings = 16;
+constexpr size_t kMaxStopStringBytes = 1024;
 
 struct GenerateRequest {
   ModelRef model;

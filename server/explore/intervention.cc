@@ -51,6 +51,11 @@ absl::Status Validate(const Intervention& intervention, const Transformer& model
   if (!std::isfinite(intervention.value)) {
     return InvalidArgument(name, ": the value is ", intervention.value, ", it must be finite");
   }
+  if (static_cast<int64_t>(intervention.positions.indices.size()) > model.config().n_ctx) {
+    return InvalidArgument(name, ": there are ", intervention.positions.indices.size(),
+                           " indices, the model's context has ", model.config().n_ctx,
+                           " positions");
+  }
   return CheckOperation(intervention, name);
 }
 
@@ -61,7 +66,7 @@ bool AppliesTo(const EditPositions& positions, uint32_t position, uint32_t n_pro
   if (positions.scope == PositionScope::kPrompt && !in_prompt) return false;
   if (positions.scope == PositionScope::kGenerated && in_prompt) return false;
   const std::vector<uint32_t>& indices = positions.indices;
-  return indices.empty() || std::find(indices.begin(), indices.end(), position) != indices.end();
+  return indices.empty() || std::binary_search(indices.begin(), indices.end(), position);
 }
 
 }  // namespace featurescope

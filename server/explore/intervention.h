@@ -72,7 +72,7 @@ struct EditProof {
 absl::Status Validate(const Intervention& intervention, const Transformer& model,
                       absl::string_view name);
 
-// Whether the edit applies to the token at `position`.
+// Whether the edit applies to the token at `position`. REQUIRES: positions.indices is ascending.
 bool AppliesTo(const EditPositions& positions, uint32_t position, uint32_t n_prompt_tokens,
                bool special);
 
