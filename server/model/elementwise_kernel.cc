@@ -58,9 +58,12 @@ FS_INLINE void RmsNormRowsLoop(const float* x, const float* weight, float eps, i
 }
 
 FS_INLINE void GateVec(float linear, float cubic, Vec& v) {
-  constexpr float kLargest = 87.0f;  // of what is exponentiated
-  Vec e = -v * (linear + cubic * (v * v));
-  const Vec largest = kLargest - Vec{};
+  // Beyond these the gate is 0 or 1; what is exponentiated stays finite. NaN passes through.
+  const Vec reach = 1e4f - Vec{};
+  const Vec largest = 87.0f - Vec{};
+  Vec w = v > reach ? reach : v;
+  w = w < -reach ? -reach : w;
+  Vec e = -w * (linear + cubic * (w * w));
   e = e > largest ? largest : e;
   ExpInPlace(e);
   v = v / (e + 1.0f);
