@@ -11,7 +11,7 @@ packages=(
   # Without OpenBLAS, LibTorch uses the reference BLAS and matrix products run 26 times slower.
   libtorch-dev libopenblas0-openmp libgomp1
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libabsl-dev libsqlite3-dev libboost-dev libsentencepiece-dev libpcre2-dev libutf8proc-dev
+  libabsl-dev libsqlite3-dev libboost-dev libsentencepiece-dev libutf8proc-dev
   nlohmann-json3-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev
   python3 chromium fonts-dejavu-core
 )

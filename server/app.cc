@@ -20,13 +20,21 @@ namespace {
 
 constexpr char kVersion[] = "0.1.0";
 
+ComputeEnvironment Inspect(const AppOptions& options) {
+  SetComputeThreads(options.threads);
+  return InspectComputeEnvironment();
+}
+
 class AppImpl final : public App {
  public:
   explicit AppImpl(const AppOptions& options)
-      : options_(options), environment_(InspectComputeEnvironment()), started_(absl::Now()) {}
+      : options_(options), environment_(Inspect(options)), started_(absl::Now()) {}
   ~AppImpl() override { Stop(); }
 
   absl::Status Start() {
+    LogInfo("LibTorch ", environment_.libtorch_version, " on ", options_.device, ", ",
+            environment_.blas, ", ", environment_.cpu_capability, ", ", environment_.threads,
+            " threads");
     for (const std::string& warning : environment_.warnings) LogWarning(warning);
     CatalogOptions catalog;
     ASSIGN_OR_RETURN(catalog.device, ParseDevice(options_.device));

@@ -28,6 +28,8 @@ ABSL_FLAG(absl::optional<std::string>, listen, absl::nullopt,
 ABSL_FLAG(absl::optional<std::string>, http, absl::nullopt,
           "HOST:PORT for the web app, gRPC-Web and metrics (127.0.0.1:8080), or none");
 ABSL_FLAG(absl::optional<std::string>, device, absl::nullopt, "cpu, cuda or cuda:N (cpu)");
+ABSL_FLAG(absl::optional<int>, threads, absl::nullopt,
+          "threads of computing on the CPU (0: all processors)");
 ABSL_FLAG(absl::optional<std::string>, web_dir, absl::nullopt, "directory of the built web app");
 ABSL_FLAG(absl::optional<std::string>, roots, absl::nullopt,
           "comma-separated directories from which clients may add files (/)");
@@ -78,6 +80,7 @@ absl::StatusOr<featurescope::AppOptions> Options() {
     if (config.has_listen()) options.listen = config.listen();
     if (config.has_http()) options.http = config.http();
     if (config.has_device()) options.device = config.device();
+    if (config.has_threads()) options.threads = static_cast<int>(config.threads());
     if (config.has_web_dir()) options.web_dir = config.web_dir();
     if (config.roots_size() > 0)
       options.allowed_roots = {config.roots().begin(), config.roots().end()};
@@ -89,6 +92,7 @@ absl::StatusOr<featurescope::AppOptions> Options() {
   Override(absl::GetFlag(FLAGS_listen), &options.listen);
   Override(absl::GetFlag(FLAGS_http), &options.http);
   Override(absl::GetFlag(FLAGS_device), &options.device);
+  Override(absl::GetFlag(FLAGS_threads), &options.threads);
   Override(absl::GetFlag(FLAGS_web_dir), &options.web_dir);
   Override(absl::GetFlag(FLAGS_drain), &options.drain);
   if (const auto roots = absl::GetFlag(FLAGS_roots); roots.has_value()) {

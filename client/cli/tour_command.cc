@@ -50,7 +50,9 @@ absl::StatusOr<std::vector<v1::FeatureStats>> MostInteresting(CommandContext& co
   return chosen;
 }
 
-absl::Status ShowFeature(CommandContext& context, const v1::IndexRef& index, uint32_t feature) {
+// Prints the feature and gives how far its strongest activation moves the logit that it moves most.
+absl::StatusOr<double> ShowFeature(CommandContext& context, const v1::IndexRef& index,
+                                   uint32_t feature) {
   v1::GetFeatureRequest get;
   *get.mutable_index() = index;
   get.set_feature(feature);
@@ -75,7 +77,8 @@ absl::Status ShowFeature(CommandContext& context, const v1::IndexRef& index, uin
   for (const auto& example : examples.examples()) {
     Print(absl::StrCat("  ", HeatStrip(context.terminal, example), "\n"));
   }
-  return absl::OkStatus();
+  return response.top_logits().empty() ? 0
+                                       : response.stats().max() * response.top_logits(0).effect();
 }
 
 absl::Status ShowSteering(CommandContext& context, const v1::Sae& sae, uint32_t feature,
@@ -136,9 +139,16 @@ absl::Status Tour(const Args& args, CommandContext& context) {
                    MostInteresting(context, index, n));
   if (features.empty())
     return FailedPrecondition("no feature of this SAE fires often enough to show");
-  for (const v1::FeatureStats& stats : features)
-    RETURN_IF_ERROR(ShowFeature(context, index, stats.feature()));
-  return ShowSteering(context, sae, features.front().feature(), args.Get("prompt", "I think that"));
+  uint32_t steered = features.front().feature();
+  double most = 0;
+  for (const v1::FeatureStats& stats : features) {
+    ASSIGN_OR_RETURN(const double moves, ShowFeature(context, index, stats.feature()));
+    if (moves > most) {
+      most = moves;
+      steered = stats.feature();
+    }
+  }
+  return ShowSteering(context, sae, steered, args.Get("prompt", "I think that"));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "server/tensor/device.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -69,6 +71,14 @@ absl::StatusOr<torch::Device> ParseDevice(absl::string_view name) {
     }
     return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(index));
   });
+}
+
+void SetComputeThreads(int threads) {
+  cpu_set_t processors;
+  if (threads <= 0 && sched_getaffinity(0, sizeof(processors), &processors) == 0) {
+    threads = CPU_COUNT(&processors);
+  }
+  at::set_num_threads(std::max(threads, 1));
 }
 
 ComputeEnvironment InspectComputeEnvironment() {

@@ -17,6 +17,10 @@ namespace featurescope {
 //           FailedPrecondition  no such device on this machine or in this LibTorch
 absl::StatusOr<torch::Device> ParseDevice(absl::string_view name);
 
+// Lets computing use `threads` threads; 0: as many as the processors that this process may run on,
+// which LibTorch does not always find out by itself. Call before anything computes.
+void SetComputeThreads(int threads);
+
 // What arithmetic runs on, for the server's start-up line and GetServerInfo.
 struct ComputeEnvironment {
   std::string libtorch_version;
