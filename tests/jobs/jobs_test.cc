@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ using ::testing::HasSubstr;
 
 constexpr char kHook[] = "blocks.1.hook_resid_post";
 constexpr char kDataVariable[] = "FEATURESCOPE_JOBS_TEST_DATA";
+// The largest file, in bytes, that the child may write: stands for a full disk.
+constexpr char kLimitVariable[] = "FEATURESCOPE_JOBS_TEST_FILE_LIMIT";
 
 TrainingJob TinyTraining(const std::string& id, uint64_t tokens = 6000) {
   TrainingJob job;
@@ -320,6 +323,12 @@ TEST_F(JobsTest, WatchersSeeStatesMetricsAndTheEndLast) {
 TEST(JobsChild, DISABLED_RunsTheQueueUntilItIsKilled) {
   const char* data = ::getenv(kDataVariable);
   ASSERT_NE(data, nullptr);
+  if (const char* bytes = ::getenv(kLimitVariable); bytes != nullptr) {
+    const auto limit = static_cast<rlim_t>(::atoll(bytes));
+    const rlimit limits{limit, limit};
+    ::signal(SIGXFSZ, SIG_IGN);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limits), 0);
+  }
   const Server server(data);
   ::pause();
 }
@@ -336,22 +345,24 @@ pid_t SpawnChild(const std::string& data_dir) {
   return child;
 }
 
-// Runs the queue of `data_dir` in a process that is killed once the job has come this far.
-void RunUntilKilled(const std::string& data_dir, const std::string& job_id, double progress) {
+// Runs the queue of `data_dir` in a process that is killed once `condition`, of SQL, holds for the
+// job.
+void RunUntilKilled(const std::string& data_dir, const std::string& job_id,
+                    const std::string& condition) {
   const pid_t child = SpawnChild(data_dir);
   const absl::Time deadline = absl::Now() + Server::kPatience;
-  double reached = 0;
-  while (reached < progress && absl::Now() < deadline) {
+  bool reached = false;
+  while (!reached && absl::Now() < deadline) {
     const auto db = Database::Open(data_dir + "/state.db", OpenMode::kReader);
     ASSERT_TRUE(db.ok()) << db.status();
-    const auto permille = (*db)->QueryInt(
-        "SELECT CAST(progress * 1000 AS INTEGER) FROM job WHERE id='" + job_id + "'");
-    if (permille.ok()) reached = static_cast<double>(*permille) / 1000;
+    const auto holds =
+        (*db)->QueryInt("SELECT " + condition + " FROM job WHERE id='" + job_id + "'");
+    reached = holds.ok() && *holds != 0;
     ASSERT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the child ended by itself";
   }
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
-  EXPECT_GE(reached, progress);
+  EXPECT_TRUE(reached) << condition;
 }
 
 TEST_F(JobsTest, AfterKillTrainingEndsAsWithoutIt) {
@@ -360,8 +371,8 @@ TEST_F(JobsTest, AfterKillTrainingEndsAsWithoutIt) {
   killed.training.checkpoint_steps = twin.training.checkpoint_steps = 40;
   const std::string id = server_->queue->SubmitTraining(killed, "")->id;
   Close();
-  RunUntilKilled(dir_ / "data", id, 0.2);
-  RunUntilKilled(dir_ / "data", id, 0.5);
+  RunUntilKilled(dir_ / "data", id, "progress >= 0.2");
+  RunUntilKilled(dir_ / "data", id, "progress >= 0.5");
   Open();
   const JobRow end = server_->AwaitEnd(id);
   ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
@@ -388,7 +399,7 @@ TEST_F(JobsTest, AfterKillAnIndexHoldsTheSameAsWithoutIt) {
   job.indexing.checkpoint_interval = absl::Milliseconds(1);
   const std::string id = server_->queue->SubmitIndexing(job, "")->id;
   Close();
-  RunUntilKilled(dir_ / "data", id, 0.05);
+  RunUntilKilled(dir_ / "data", id, "progress >= 0.05");
   Open();
   const JobRow end = server_->AwaitEnd(id);
   ASSERT_EQ(end.state, JobState::kSucceeded) << end.error;
@@ -396,6 +407,24 @@ TEST_F(JobsTest, AfterKillAnIndexHoldsTheSameAsWithoutIt) {
   const std::string again = server_->queue->SubmitIndexing(job, "")->id;
   ASSERT_EQ(server_->AwaitEnd(again).state, JobState::kSucceeded);
   EXPECT_EQ(server_->catalog->OpenIndex("s", "c").value()->info().content_hash, hash);
+}
+
+TEST_F(JobsTest, AJobMeetsAFullDiskPausesAndEndsWhenThereIsRoom) {
+  Open(false);
+  TrainingJob job = TinyTraining("new", 2560);
+  job.training.d_sae = 65536;  // its checkpoints are larger than the child may write
+  job.training.checkpoint_steps = 5;
+  const std::string id = server_->queue->SubmitTraining(job, "")->id;
+  Close();
+  ::setenv(kLimitVariable, "8000000", 1);
+  RunUntilKilled(dir_ / "data", id, "state = 'paused' AND error <> ''");
+  ::unsetenv(kLimitVariable);
+  Open();
+  const JobRow end = server_->AwaitEnd(id);
+  EXPECT_EQ(end.state, JobState::kSucceeded) << end.error;
+  EXPECT_EQ(end.error, "");
+  EXPECT_EQ(end.crashes, 0u);
+  EXPECT_TRUE(server_->catalog->LoadedSae("new").ok());
 }
 
 }  // namespace
