@@ -211,6 +211,19 @@ TEST(ActivationsTest, ChosenFeaturesAreTheSameWithAndWithoutStatistics) {
   }
 }
 
+TEST(ActivationsTest, ChoosingAllFeaturesIsChoosingNone) {
+  const SaeRef sae = RandomSaeRef("topk", "blocks.1.hook_resid_post");
+  auto request = RequestFor({Ids({10, 20, 30})}, {sae});
+  const auto all = ComputeOrDie(request).texts[0].saes[0].acts;
+  TheseFeatures every;
+  for (uint32_t feature = 0; feature < 96; ++feature) every.ids.push_back(95 - feature);
+  request.selection = every;
+  const auto chosen = ComputeOrDie(request).texts[0].saes[0].acts;
+  EXPECT_EQ(chosen.row_offsets, all.row_offsets);
+  EXPECT_EQ(chosen.indices, all.indices);
+  EXPECT_EQ(chosen.values, all.values);
+}
+
 TEST(ActivationsTest, TopKPerTokenKeepsTheStrongest) {
   const SaeRef sae = RandomSaeRef("standard", "blocks.1.hook_resid_post");
   const std::vector<uint32_t> ids = {10, 20, 30};
@@ -284,6 +297,8 @@ TEST(ActivationsTest, MistakesAreNamedWithTheirValueAndRange) {
   EXPECT_THAT(message(request, kInvalid), HasSubstr("feature 70000 is out of range [0, 96)"));
   request.selection = TheseFeatures{};
   EXPECT_THAT(message(request, kInvalid), HasSubstr("features: the list is empty"));
+  request.selection = TheseFeatures{std::vector<uint32_t>(97, 1)};
+  EXPECT_THAT(message(request, kInvalid), HasSubstr("the list has 97 ids"));
   request.selection = TopKPerToken{0};
   EXPECT_THAT(message(request, kInvalid), HasSubstr("top_k_per_token must be at least 1"));
   request.selection = TopOverText{1, TextScore::kMax, {1}};

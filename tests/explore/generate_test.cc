@@ -294,6 +294,8 @@ TEST(GenerateTest, MistakesAreNamedBeforeAnythingRuns) {
   request = RequestFor({1}, 5);
   request.stop_strings = {""};
   EXPECT_THAT(message(request), HasSubstr("a stop string is empty"));
+  request.stop_strings = {std::string(1025, 'a')};
+  EXPECT_THAT(message(request), HasSubstr("has 1025 bytes, at most 1024"));
   EXPECT_EQ(worker.stats().interactive_batches, 0u);
 }
 
