@@ -234,6 +234,38 @@ TEST_F(RunIndexingTest, SpecialTokensCountNowhere) {
   }
 }
 
+// Token i is "<i>"; 7 is special beside the corpus's BOS.
+class NumberTokenizer : public Tokenizer {
+ public:
+  std::string Decode(absl::Span<const uint32_t>) const override { return ""; }
+  std::string TokenBytes(uint32_t id) const override { return "<" + std::to_string(id) + ">"; }
+  uint32_t vocab_size() const override { return kVocab; }
+  bool IsSpecial(uint32_t id) const override { return id == 7; }
+
+ protected:
+  absl::StatusOr<std::vector<uint32_t>> EncodeText(absl::string_view, bool) const override {
+    return std::vector<uint32_t>();
+  }
+};
+
+TEST_F(RunIndexingTest, TheTokenizersTextsAndSpecialTokensAreInTheFile) {
+  IndexInputs inputs = MakeInputs("standard");
+  const auto without = Index(inputs, IndexSpec(), "without.db");
+  inputs.tokenizer = std::make_shared<NumberTokenizer>();
+  const auto index = Index(inputs, IndexSpec());
+  ASSERT_TRUE(without != nullptr && index != nullptr);
+  EXPECT_EQ(index->Token(130).bytes, "<130>");
+  EXPECT_FALSE(index->Token(130).special);
+  EXPECT_TRUE(index->Token(7).special);
+  EXPECT_TRUE(index->Token(0).special);
+  EXPECT_EQ(without->Token(130).bytes, "");
+  EXPECT_LT(index->GetFeature(0)->n_active, without->GetFeature(0)->n_active);
+  const std::vector<ExampleRow> examples = *index->ListExamples(0, 0, kMaxIndexBands, 100);
+  for (const ExampleRow& example : examples) {
+    EXPECT_NE(example.tokens[example.position - example.window_start], 7u);
+  }
+}
+
 TEST_F(RunIndexingTest, MaxTokensTakesWholeContextsFromTheBeginning) {
   const IndexInputs inputs = MakeInputs("topk");
   IndexSpec spec;
