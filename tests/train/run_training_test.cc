@@ -1,0 +1,231 @@
+#include "server/train/run_training.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "server/formats/file.h"
+#include "server/sae/sae_files.h"
+#include "tests/train/training_fixture.h"
+
+namespace featurescope {
+namespace {
+
+class RunTrainingTest : public testing::Test {
+ protected:
+  RunTrainingTest() : inputs_(TinyInputs(directory_ / "corpus")), device_(DeviceWorkerOptions()) {
+    ctx_.device = &device_;
+    ctx_.work_dir = directory_ / "work";
+    ctx_.on_metrics = [this](const RunMetrics& point) { points_.push_back(point); };
+  }
+
+  std::shared_ptr<const Sae> LoadResult(const std::string& name) {
+    return LoadSae(directory_ / name, torch::kCPU).value();
+  }
+
+  // Trains as `spec` says, but cancels the run after some quanta and starts it anew, until it ends.
+  // Returns how many starts it took.
+  int TrainWithInterruptions(const TrainingSpec& spec, const std::string& output) {
+    for (int start = 1;; ++start) {
+      RunContext ctx = ctx_;
+      ctx.work_dir = directory_ / (output + "_work");
+      ctx.quantum = absl::ZeroDuration();  // a turn for every block of a step
+      CancelToken cancel;
+      ctx.cancel = cancel;
+      // Some places to stop in the middle of blocks and steps, later with every start.
+      const int quanta = 25 + 13 * start;
+      InterruptingWorker interrupter(&device_, cancel, quanta);
+      std::thread thread([&] { interrupter.Run(); });
+      const absl::Status status = RunTraining(inputs_, spec, ctx, directory_ / output);
+      interrupter.Stop();
+      thread.join();
+      if (status.ok()) return start;
+      EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+      if (start > 200) {
+        ADD_FAILURE() << "the run does not get on";
+        return start;
+      }
+    }
+  }
+
+  // Cancels after the device has run a number of quanta.
+  class InterruptingWorker {
+   public:
+    InterruptingWorker(const DeviceWorker* device, CancelToken cancel, int quanta)
+        : device_(device), cancel_(std::move(cancel)) {
+      until_ = device->stats().background_quanta + static_cast<uint64_t>(quanta);
+    }
+    void Run() {
+      while (!stopped_.load()) {
+        if (device_->stats().background_quanta >= until_) {
+          cancel_.Cancel();
+          return;
+        }
+        std::this_thread::yield();
+      }
+    }
+    void Stop() { stopped_.store(true); }
+
+   private:
+    const DeviceWorker* device_;
+    CancelToken cancel_;
+    uint64_t until_ = 0;
+    std::atomic<bool> stopped_{false};
+  };
+
+  TemporaryDirectory directory_;
+  TrainingInputs inputs_;
+  DeviceWorker device_;
+  RunContext ctx_;
+  std::vector<RunMetrics> points_;
+};
+
+void ExpectSameParameters(const Sae& a, const Sae& b) {
+  EXPECT_TRUE(torch::equal(a.parameters().W_enc, b.parameters().W_enc));
+  EXPECT_TRUE(torch::equal(a.parameters().b_enc, b.parameters().b_enc));
+  EXPECT_TRUE(torch::equal(a.parameters().W_dec, b.parameters().W_dec));
+  EXPECT_TRUE(torch::equal(a.parameters().b_dec, b.parameters().b_dec));
+}
+
+TEST_F(RunTrainingTest, WritesAnSaeThatLoadsAndSaysWhereItBelongs) {
+  ASSERT_TRUE(RunTraining(inputs_, TinySpec(), ctx_, directory_ / "sae").ok());
+  const std::shared_ptr<const Sae> sae = LoadResult("sae");
+  EXPECT_EQ(sae->config().architecture, "topk");
+  EXPECT_EQ(sae->config().d_sae, 96);
+  EXPECT_EQ(sae->config().d_in, inputs_.model->config().d_model);
+  EXPECT_EQ(sae->config().k, 4);
+  EXPECT_EQ(sae->config().hook_name, "blocks.1.hook_resid_post");
+  EXPECT_EQ(sae->config().model_name, "tiny");
+  EXPECT_EQ(sae->config().context_size, 16);
+  EXPECT_TRUE(sae->config().prepend_bos);
+  EXPECT_FALSE(FileExists(directory_ / "sae.partial/cfg.json"));
+}
+
+TEST_F(RunTrainingTest, LearnsAndReportsIt) {
+  TrainingSpec spec = TinySpec();
+  spec.tokens = 32 * 600;
+  spec.k = 12;
+  spec.learning_rate = 3e-3;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "sae").ok());
+  ASSERT_FALSE(points_.empty());
+  const RunMetrics& last = points_.back();
+  EXPECT_EQ(last.step, 600u);
+  EXPECT_EQ(last.tokens, 32u * 600u);
+  for (const char* name : {"loss", "mse", "fvu", "explained_variance", "l0", "dead_share",
+                           "auxk_loss", "learning_rate", "grad_norm", "tokens_per_second"}) {
+    ASSERT_EQ(last.values.count(name), 1u) << name;
+    EXPECT_TRUE(std::isfinite(last.values.at(name))) << name;
+  }
+  EXPECT_LE(last.values.at("l0"), 12.0);
+  EXPECT_GT(last.values.at("l0"), 6.0);
+  EXPECT_NEAR(last.values.at("fvu") + last.values.at("explained_variance"), 1, 1e-9);
+
+  // The result reconstructs the model's activations as well as training said: input scaling and
+  // its folding cancel.
+  torch::Tensor rows;
+  HookSet hooks;
+  hooks.Add(inputs_.hook, [&](const HookContext&, torch::Tensor& value) { rows = value; });
+  SequenceBatch batch;
+  std::vector<uint32_t> ids;
+  for (uint64_t i = 0; i < inputs_.corpus->n_contexts(); ++i) {
+    ASSERT_TRUE(inputs_.corpus->Context(i, &ids).ok());
+    batch.Append(ids);
+  }
+  ForwardOptions options;
+  options.hooks = &hooks;
+  ASSERT_TRUE(inputs_.model->Forward(batch, options).ok());
+  std::vector<int64_t> kept;
+  for (int64_t i = 0; i < batch.n_tokens(); ++i) {
+    if (batch.tokens[i] != 0) kept.push_back(i);
+  }
+  rows = rows.index_select(0, torch::tensor(kept));
+  const std::shared_ptr<const Sae> sae = LoadResult("sae");
+  const torch::Tensor x_hat = sae->Decode(sae->Encode(rows).value());
+  const double fvu =
+      ((rows - x_hat).pow(2).sum() / (rows - rows.mean(0)).pow(2).sum()).item<double>();
+  EXPECT_LT(fvu, 0.5);
+}
+
+TEST_F(RunTrainingTest, InterruptionsDoNotChangeASingleBit) {
+  TrainingSpec spec = TinySpec();
+  spec.checkpoint_steps = 3;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "whole").ok());
+  EXPECT_GT(TrainWithInterruptions(spec, "interrupted"), 2);
+  ExpectSameParameters(*LoadResult("whole"), *LoadResult("interrupted"));
+}
+
+TEST_F(RunTrainingTest, InterruptionsDoNotChangeASingleBitOfAStandardSae) {
+  TrainingSpec spec = TinySpec();
+  spec.architecture = "standard";
+  spec.checkpoint_steps = 3;
+  spec.tokens = 32 * 25;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "whole").ok());
+  EXPECT_GT(TrainWithInterruptions(spec, "interrupted"), 2);
+  ExpectSameParameters(*LoadResult("whole"), *LoadResult("interrupted"));
+}
+
+TEST_F(RunTrainingTest, ADamagedCheckpointIsPassedOver) {
+  TrainingSpec spec = TinySpec();
+  spec.checkpoint_steps = 10;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "whole").ok());
+  // Checkpoints of steps 20 and 30 are left.
+  const std::string newest = ctx_.work_dir + "/checkpoint-000000000030.safetensors";
+  ASSERT_TRUE(FileExists(newest));
+  EXPECT_FALSE(FileExists(ctx_.work_dir + "/checkpoint-000000000010.json"));
+  std::filesystem::resize_file(newest, std::filesystem::file_size(newest) / 2);
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "again").ok());
+  ExpectSameParameters(*LoadResult("whole"), *LoadResult("again"));
+}
+
+TEST_F(RunTrainingTest, AnotherSeedIsAnotherRun) {
+  TrainingSpec spec = TinySpec();
+  spec.checkpoint_steps = 10;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "one").ok());
+  spec.seed = 4;
+  ASSERT_TRUE(RunTraining(inputs_, spec, ctx_, directory_ / "two").ok());
+  EXPECT_FALSE(
+      torch::equal(LoadResult("one")->parameters().W_dec, LoadResult("two")->parameters().W_dec));
+}
+
+TEST_F(RunTrainingTest, AFinishedRunIsNotRepeatedAndNothingForeignIsOverwritten) {
+  ASSERT_TRUE(RunTraining(inputs_, TinySpec(), ctx_, directory_ / "sae").ok());
+  points_.clear();
+  EXPECT_TRUE(RunTraining(inputs_, TinySpec(), ctx_, directory_ / "sae").ok());
+  EXPECT_TRUE(points_.empty());
+  ASSERT_TRUE(EnsureDir(directory_ / "foreign").ok());
+  EXPECT_EQ(RunTraining(inputs_, TinySpec(), ctx_, directory_ / "foreign").code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(RunTrainingTest, ALossThatExplodesStopsTheRunNamingTheStep) {
+  TrainingSpec spec = TinySpec();
+  spec.architecture = "standard";
+  spec.learning_rate = 1000;
+  spec.l1_coefficient = 1e9;
+  spec.clip_norm = 0;
+  spec.tokens = 32 * 4000;
+  spec.lr_warmup_steps = 0;
+  spec.l1_warmup_steps = 0;
+  spec.adam_beta2 = 0;
+  const absl::Status status = RunTraining(inputs_, spec, ctx_, directory_ / "sae");
+  if (status.ok()) GTEST_SKIP() << "even this did not diverge";
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_NE(status.message().find("at step"), absl::string_view::npos) << status;
+  EXPECT_FALSE(FileExists(directory_ / "sae/cfg.json"));
+}
+
+TEST_F(RunTrainingTest, CancellingStopsIt) {
+  ctx_.cancel.Cancel();
+  EXPECT_EQ(RunTraining(inputs_, TinySpec(), ctx_, directory_ / "sae").code(),
+            absl::StatusCode::kCancelled);
+  EXPECT_FALSE(FileExists(directory_ / "sae/cfg.json"));
+}
+
+}  // namespace
+}  // namespace featurescope
