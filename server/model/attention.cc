@@ -5,9 +5,13 @@
 #include <limits>
 
 #include "server/model/attention_kernel.h"
+#include "server/tensor/parallel.h"
 
 namespace featurescope {
 namespace {
+
+// Multiplications that are worth waking a thread.
+constexpr int64_t kLeastWork = 65536;
 
 // float32, heads' values one behind the other; tokens may be any distance apart.
 torch::Tensor WithDenseHeads(const torch::Tensor& t) {
@@ -57,7 +61,10 @@ void FusedAttention(const std::vector<AttentionGroup>& groups) {
   const int64_t n_kv_heads = groups[0].k.size(1);
   const int64_t d_head = groups[0].q.size(2);
   const auto n_jobs = static_cast<int64_t>(sequences.size()) * n_heads;
-  at::parallel_for(0, n_jobs, 1, [&](int64_t begin, int64_t end) {
+  int64_t work = 1;  // multiplications, about, of one head
+  for (const AttentionSequence& s : sequences) work += s.n_queries * s.n_keys * d_head;
+  const int64_t grain = std::max<int64_t>(1, kLeastWork * std::ssize(sequences) / work);
+  ParallelFor(0, n_jobs, grain, [&](int64_t begin, int64_t end) {
     AttentionBuffers buffers;
     for (int64_t job = begin; job < end; ++job) {
       const int64_t head = job % n_heads;

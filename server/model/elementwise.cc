@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "server/model/elementwise_kernel.h"
+#include "server/tensor/parallel.h"
 
 namespace featurescope {
 
@@ -29,7 +30,7 @@ void LayerNormInto(const torch::Tensor& x, const torch::Tensor& weight, const to
   const float* w = weight.data_ptr<float>();
   const float* b = bias.data_ptr<float>();
   float* to = out.data_ptr<float>();
-  at::parallel_for(0, x.size(0), RowGrain(d), [&](int64_t begin, int64_t end) {
+  ParallelFor(0, x.size(0), RowGrain(d), [&](int64_t begin, int64_t end) {
     LayerNormRows(from + begin * d, w, b, static_cast<float>(eps), end - begin, d, to + begin * d);
   });
 }
@@ -47,7 +48,7 @@ void RmsNormInto(const torch::Tensor& x, const torch::Tensor& weight, double eps
   const float* from = x.data_ptr<float>();
   const float* w = weight.defined() ? weight.data_ptr<float>() : nullptr;
   float* to = out.data_ptr<float>();
-  at::parallel_for(0, x.size(0), RowGrain(d), [&](int64_t begin, int64_t end) {
+  ParallelFor(0, x.size(0), RowGrain(d), [&](int64_t begin, int64_t end) {
     RmsNormRows(from + begin * d, w, static_cast<float>(eps), end - begin, d, to + begin * d);
   });
 }
@@ -61,7 +62,7 @@ void ActivateInPlace(ActivationKind activation, torch::Tensor& x) {
     const float linear = gelu ? 2 * 0.7978845608028654f : 1.0f;
     const float cubic = gelu ? linear * 0.044715f : 0.0f;
     float* values = x.data_ptr<float>();
-    at::parallel_for(0, x.numel(), 16384, [&](int64_t begin, int64_t end) {
+    ParallelFor(0, x.numel(), 16384, [&](int64_t begin, int64_t end) {
       SigmoidGate(linear, cubic, end - begin, values + begin);
     });
     return;
@@ -114,13 +115,12 @@ torch::Tensor Rotated(const torch::Tensor& x, const torch::Tensor& cosine,
     const float* c = cosine.data_ptr<float>();
     const float* s = sine.data_ptr<float>();
     float* to = out.data_ptr<float>();
-    at::parallel_for(0, x.size(0), RowGrain(x.size(1) * x.size(2)),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t t = begin; t < end; ++t) {
-                         RotateHeads(from + t * x.stride(0), c + t * r, s + t * r, r, x.size(1),
-                                     x.size(2), to + t * out.stride(0));
-                       }
-                     });
+    ParallelFor(0, x.size(0), RowGrain(x.size(1) * x.size(2)), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        RotateHeads(from + t * x.stride(0), c + t * r, s + t * r, r, x.size(1), x.size(2),
+                    to + t * out.stride(0));
+      }
+    });
     return out;
   }
   const torch::Tensor c = cosine.unsqueeze(1);
