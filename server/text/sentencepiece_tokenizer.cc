@@ -1,8 +1,6 @@
 #include "server/text/sentencepiece_tokenizer.h"
 
 #include <algorithm>
-#include <array>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,14 +10,12 @@
 #include "server/base/status.h"
 #include "server/formats/utf8.h"
 #include "server/text/added_tokens.h"
-#include "server/text/sentencepiece_bridge.h"
+#include "server/text/sentencepiece_encoder.h"
 #include "server/text/sentencepiece_model.h"
 #include "server/text/word_cache.h"
 
 namespace featurescope {
 namespace {
-
-constexpr absl::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581, how pieces write a space
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
@@ -47,19 +43,19 @@ class SentencePieceTokenizer final : public Tokenizer {
                                                    bool parse_special) const override {
     std::vector<uint32_t> ids;
     ids.reserve(text.size() / 3 + 1);
-    absl::Status status;
     const auto on_text = [&](absl::string_view part, size_t offset) {
-      if (!status.ok()) return;
       // The space that the model puts in front of a text; not behind a special token.
-      status = prefix_space_ && offset == 0 ? EncodeBytes(absl::StrCat(" ", part), &ids)
-                                            : EncodeBytes(part, &ids);
+      if (prefix_space_ && offset == 0) {
+        EncodeBytes(absl::StrCat(" ", part), &ids);
+      } else {
+        EncodeBytes(part, &ids);
+      }
     };
     if (parse_special) {
       special_texts_.Split(text, on_text, [&ids](uint32_t id) { ids.push_back(id); });
     } else if (!text.empty()) {
       on_text(text, 0);
     }
-    RETURN_IF_ERROR(status);
     return ids;
   }
 
@@ -69,8 +65,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     bool special = false;
   };
 
-  // The part that the library can take without loss, then byte pieces, and so on.
-  absl::Status EncodeBytes(absl::string_view text, std::vector<uint32_t>* ids) const {
+  // Up to what is not text for the model, then that as byte pieces, and so on.
+  void EncodeBytes(absl::string_view text, std::vector<uint32_t>* ids) const {
     while (!text.empty()) {
       size_t clean = ValidUtf8Prefix(text);
       size_t lossy = clean < text.size() ? 1 : 0;
@@ -79,31 +75,24 @@ class SentencePieceTokenizer final : public Tokenizer {
         clean = mark;
         lossy = kSpaceMark.size();
       }
-      RETURN_IF_ERROR(EncodeClean(text.substr(0, clean), ids));
+      EncodeClean(text.substr(0, clean), ids);
       for (char byte : text.substr(clean, lossy)) {
-        ids->push_back(byte_ids_[static_cast<uint8_t>(byte)]);
+        ids->push_back(encoder_->model().byte_ids[static_cast<uint8_t>(byte)]);
       }
       text.remove_prefix(clean + lossy);
     }
-    return absl::OkStatus();
   }
 
   // Word by word where no piece crosses the border between two words.
-  absl::Status EncodeClean(absl::string_view text, std::vector<uint32_t>* ids) const {
+  void EncodeClean(absl::string_view text, std::vector<uint32_t>* ids) const {
     while (!text.empty()) {
       const absl::string_view word = text.substr(0, WordLength(text));
       text.remove_prefix(word.size());
       if (cache_.Append(word, ids)) continue;
-      std::vector<int> word_ids;
-      std::string error;
-      if (!bridge_->Encode(std::string_view(word.data(), word.size()), &word_ids, &error)) {
-        return Internal("SentencePiece: ", error);
-      }
       const size_t before = ids->size();
-      ids->insert(ids->end(), word_ids.begin(), word_ids.end());
+      encoder_->Encode(word, ids);
       cache_.Insert(word, ids->data() + before, ids->size() - before);
     }
-    return absl::OkStatus();
   }
 
   // Spaces and what follows them, up to the next space. The whole text where a piece may cross
@@ -117,88 +106,51 @@ class SentencePieceTokenizer final : public Tokenizer {
     return length <= kMaxWordBytes ? length : Utf8CutBefore(text, kMaxWordBytes);
   }
 
-  absl::Status ReadPieces(const std::string& path);
-  void ChooseSpecialTokens(const SpecialTokens& special);
+  void ReadPieces();
 
-  std::unique_ptr<SentencePieceBridge> bridge_;
+  std::unique_ptr<const SentencePieceEncoder> encoder_;
   bool prefix_space_ = true;
   bool splits_at_spaces_ = true;
   std::vector<Piece> pieces_;  // by id
-  std::array<uint32_t, 256> byte_ids_{};
   AddedTokens special_texts_;
   WordCache cache_;
 };
 
-// The value of "<0x0A>"; -1 for any other text.
-int ByteOfPiece(absl::string_view piece) {
-  if (piece.size() != 6 || piece.substr(0, 3) != "<0x" || piece[5] != '>') return -1;
-  int value = 0;
-  for (char c : piece.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-    if (digit < 0) return -1;
-    value = value * 16 + digit;
+void SentencePieceTokenizer::ReadPieces() {
+  const SentencePieceModel& model = encoder_->model();
+  std::vector<uint8_t> byte_of_id(model.pieces.size());
+  for (size_t byte = 0; byte < 256; ++byte) {
+    byte_of_id[model.byte_ids[byte]] = static_cast<uint8_t>(byte);
   }
-  return value;
-}
-
-absl::Status SentencePieceTokenizer::ReadPieces(const std::string& path) {
-  std::array<bool, 256> has_byte{};
-  for (int id = 0; id < bridge_->size(); ++id) {
-    const std::string piece = bridge_->Piece(id);
-    const SentencePieceBridge::PieceKind kind = bridge_->Kind(id);
+  for (uint32_t id = 0; id < model.pieces.size(); ++id) {
+    const SentencePiece& piece = model.pieces[id];
     Piece& entry = pieces_.emplace_back();
-    if (kind == SentencePieceBridge::PieceKind::kByte) {
-      const int byte = ByteOfPiece(piece);
-      if (byte < 0) {
-        return InvalidArgument(path, ": byte piece ", id, " is written \"",
-                               PrintableUtf8(piece, 60), "\"");
-      }
-      entry.bytes = std::string(1, static_cast<char>(byte));
-      byte_ids_[static_cast<size_t>(byte)] = static_cast<uint32_t>(id);
-      has_byte[static_cast<size_t>(byte)] = true;
-    } else if (kind == SentencePieceBridge::PieceKind::kControl ||
-               kind == SentencePieceBridge::PieceKind::kUnknown) {
-      entry.bytes = piece;
+    if (piece.type == SentencePiece::Type::kByte) {
+      entry.bytes = std::string(1, static_cast<char>(byte_of_id[id]));
+    } else if (!piece.is_text()) {
+      entry.bytes = piece.text;
       entry.special = true;
-      if (!piece.empty()) special_texts_.Add(piece, static_cast<uint32_t>(id));
+      special_texts_.Add(piece.text, id);
     } else {
-      entry.bytes = absl::StrReplaceAll(piece, {{kSpaceMark, " "}});
+      entry.bytes = absl::StrReplaceAll(piece.text, {{kSpaceMark, " "}});
       const size_t text = entry.bytes.find_first_not_of(' ');
       if (text != std::string::npos && entry.bytes.find(' ', text) != std::string::npos) {
         splits_at_spaces_ = false;
       }
     }
   }
-  for (size_t byte = 0; byte < 256; ++byte) {
-    if (!has_byte[byte]) {
-      return Unimplemented(path, ": has no piece for byte ", byte,
-                           "; models without byte fallback lose text and are not supported");
-    }
-  }
-  return absl::OkStatus();
-}
-
-void SentencePieceTokenizer::ChooseSpecialTokens(const SpecialTokens& special) {
-  const auto id_or_none = [](int id) {
-    return id < 0 ? std::nullopt : std::optional<uint32_t>(static_cast<uint32_t>(id));
-  };
-  bos_id_ = id_or_none(bridge_->bos_id());
-  eos_id_ = id_or_none(bridge_->eos_id());
-  adds_bos_ = bos_id_.has_value() && special.add_bos_token.value_or(true);
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceTokenizer::Create(
     const std::string& content, const std::string& path, const SpecialTokens& special) {
-  ASSIGN_OR_RETURN(const SentencePieceModel model, ReadSentencePieceModel(content, path));
+  ASSIGN_OR_RETURN(SentencePieceModel model, ReadSentencePieceModel(content, path));
   auto tokenizer = std::make_shared<SentencePieceTokenizer>();
-  std::string error;
-  tokenizer->bridge_ = SentencePieceBridge::Load(model.keeping_spaces, &error);
-  if (tokenizer->bridge_ == nullptr) {
-    return InvalidArgument(path, ": no SentencePiece model: ", PrintableUtf8(error));
-  }
   tokenizer->prefix_space_ = model.add_dummy_prefix;
-  RETURN_IF_ERROR(tokenizer->ReadPieces(path));
-  tokenizer->ChooseSpecialTokens(special);
+  tokenizer->bos_id_ = model.bos_id;
+  tokenizer->eos_id_ = model.eos_id;
+  tokenizer->adds_bos_ = model.bos_id.has_value() && special.add_bos_token.value_or(true);
+  tokenizer->encoder_ = SentencePieceEncoder::Create(std::move(model));
+  tokenizer->ReadPieces();
   tokenizer->hash_ = Sha256Hex(content);
   return std::shared_ptr<const Tokenizer>(std::move(tokenizer));
 }

@@ -1,7 +1,7 @@
 // SentencePiece tokenizers (Llama's kind) from a tokenizer.model.
 //
-// The library encodes; this file keeps what the library would lose: bytes that are no UTF-8 and a
-// literal U+2581 become byte pieces <0xXX>, and spaces are never dropped.
+// Unlike the original, it loses nothing: bytes that are no UTF-8 and a literal U+2581 become byte
+// pieces <0xXX>, and spaces are never dropped.
 // Source: Kudo, Richardson 2018, "SentencePiece", arXiv:1808.06226; google/sentencepiece.
 #pragma once
 
@@ -17,8 +17,8 @@ namespace featurescope {
 
 // Builds the tokenizer from the content of a tokenizer.model. `path` is for messages.
 //
-//   Unimplemented    a model that cannot keep every text: without byte pieces, or with a
-//                    normalizer that changes it
+//   Unimplemented    a word or character model; a model that cannot keep every text: without byte
+//                    fallback, or with a normalizer that changes it
 //   InvalidArgument  no SentencePiece model
 absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceFromModel(
     const std::string& content, const std::string& path, const SpecialTokens& special);

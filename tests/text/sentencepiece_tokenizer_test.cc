@@ -91,7 +91,7 @@ TEST(SentencePieceTest, SpecialTokensAreFoundInTextOrNot) {
   EXPECT_EQ(tokenizer->Decode(as_text), "<s>");
 }
 
-TEST(SentencePieceTest, WhatTheLibraryWouldLoseBecomesBytePieces) {
+TEST(SentencePieceTest, WhatIsNoTextForTheModelBecomesBytePieces) {
   auto tokenizer = *FromModel(SmallModel());
   EXPECT_THAT(*tokenizer->Encode("he\xffhe"), ElementsAre(263, 3 + 0xff, 262));
   EXPECT_THAT(*tokenizer->Encode("\u2581"), ElementsAre(259, 3 + 0xe2, 3 + 0x96, 3 + 0x81));
