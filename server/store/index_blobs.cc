@@ -86,28 +86,30 @@ ExampleRow UnpackExample(BlobReader* in) {
   return example;
 }
 
+// Appends the bits, low byte first.
+template <typename Bits>
+void AppendLittleEndian(Bits bits, std::string* out) {
+  char bytes[sizeof(Bits)];
+  for (size_t i = 0; i < sizeof(Bits); ++i) bytes[i] = static_cast<char>(bits >> (8 * i));
+  out->append(bytes, sizeof(Bits));
+}
+
 // SQLite keeps no sign of zero.
 double Unsigned0(double value) { return value + 0.0; }
 
 }  // namespace
 
 void BlobWriter::Varint(uint64_t value) {
-  while (value >= 128) {
-    out_.push_back(static_cast<char>(value | 128));
-    value >>= 7;
-  }
-  out_.push_back(static_cast<char>(value));
+  char bytes[10];
+  size_t n = 0;
+  for (; value >= 128; value >>= 7) bytes[n++] = static_cast<char>(value | 128);
+  bytes[n++] = static_cast<char>(value);
+  out_.append(bytes, n);
 }
 
-void BlobWriter::Float(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  for (int shift = 0; shift < 32; shift += 8) out_.push_back(static_cast<char>(bits >> shift));
-}
+void BlobWriter::Float(float value) { AppendLittleEndian(std::bit_cast<uint32_t>(value), &out_); }
 
-void BlobWriter::Double(double value) {
-  const auto bits = std::bit_cast<uint64_t>(value);
-  for (int shift = 0; shift < 64; shift += 8) out_.push_back(static_cast<char>(bits >> shift));
-}
+void BlobWriter::Double(double value) { AppendLittleEndian(std::bit_cast<uint64_t>(value), &out_); }
 
 void BlobWriter::Bytes(absl::string_view bytes) {
   Varint(bytes.size());
@@ -200,6 +202,16 @@ bool UnpackDetail(absl::string_view packed, FeatureDetailRow* detail) {
   return in.done();
 }
 
+bool UnpackTopLogitTokens(absl::string_view packed, std::vector<uint32_t>* tokens) {
+  BlobReader in(packed);
+  const uint64_t n = in.Varint(kMaxListLength);
+  for (uint64_t i = 0; i < n && in.ok(); ++i) {
+    tokens->push_back(static_cast<uint32_t>(in.Varint(UINT32_MAX)));
+    in.Float();
+  }
+  return in.ok();
+}
+
 std::string PackExamples(absl::Span<const ExampleRow* const> examples) {
   BlobWriter out;
   out.Varint(examples.size());
@@ -243,9 +255,10 @@ void HashFeature(const FeatureRow& row, Sha256* sha) {
 }
 
 void HashBlob(absl::string_view packed, Sha256* sha) {
-  BlobWriter out;
-  out.Bytes(packed);
-  sha->Update(out.Take());
+  BlobWriter length;
+  length.Varint(packed.size());
+  sha->Update(length.Take());
+  sha->Update(packed);
 }
 
 void HashInfo(const IndexInfoRow& info, Sha256* sha) {

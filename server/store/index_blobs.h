@@ -81,6 +81,8 @@ std::string PackHistogram(const HistogramRow& histogram);
 bool UnpackHistogram(absl::string_view packed, HistogramRow* histogram);
 std::string PackDetail(const FeatureDetailRow& detail);
 bool UnpackDetail(absl::string_view packed, FeatureDetailRow* detail);
+// Appends the tokens of a packed detail's top logits only.
+bool UnpackTopLogitTokens(absl::string_view packed, std::vector<uint32_t>* tokens);
 // REQUIRES: all of one feature and band, in ascending order of ranks; tokens.size() == acts.size().
 std::string PackExamples(absl::Span<const ExampleRow* const> examples);
 // Appends at most `max` examples.

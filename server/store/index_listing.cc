@@ -4,7 +4,7 @@
 // right behind it however many features share the value.
 #include <algorithm>
 #include <bit>
-#include <numeric>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "server/base/status.h"
@@ -93,13 +93,15 @@ std::shared_ptr<const std::vector<uint32_t>> IndexReader::Order(FeatureOrder ord
   absl::MutexLock lock(&cache_mutex_);
   auto& kept = orders_[{order, descending}];
   if (kept == nullptr) {
-    std::vector<uint32_t> features(features_.size());
-    std::iota(features.begin(), features.end(), 0u);
-    if (order != FeatureOrder::kFeature || descending) {
-      std::sort(features.begin(), features.end(), [&](uint32_t a, uint32_t b) {
-        return Before(Value(features_[a], order), a, Value(features_[b], order), b, descending);
-      });
-    }
+    std::vector<std::pair<double, uint32_t>> keys;
+    keys.reserve(features_.size());
+    for (const FeatureRow& row : features_) keys.emplace_back(Value(row, order), row.feature);
+    std::sort(keys.begin(), keys.end(), [descending](const auto& a, const auto& b) {
+      return Before(a.first, a.second, b.first, b.second, descending);
+    });
+    std::vector<uint32_t> features;
+    features.reserve(keys.size());
+    for (const auto& key : keys) features.push_back(key.second);
     kept = std::make_shared<const std::vector<uint32_t>>(std::move(features));
   }
   return kept;
@@ -114,12 +116,10 @@ absl::Status IndexReader::LoadFeatureTokens() const {
                    db.get()->Prepare("SELECT packed FROM detail ORDER BY feature"));
   ASSIGN_OR_RETURN(bool more, select.Step());
   for (const FeatureRow& row : features_) {
-    FeatureDetailRow detail;
-    if (!more || !UnpackDetail(select.Blob(0), &detail)) {
+    if (row.top_token) tokens.push_back(*row.top_token);
+    if (!more || !UnpackTopLogitTokens(select.Blob(0), &tokens)) {
       return Damaged(absl::StrCat("detail of feature ", row.feature));
     }
-    if (row.top_token) tokens.push_back(*row.top_token);
-    for (const LogitEffectRow& effect : detail.top_logits) tokens.push_back(effect.token);
     begin.push_back(static_cast<uint32_t>(tokens.size()));
     ASSIGN_OR_RETURN(more, select.Step());
   }
