@@ -14,6 +14,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/tensor/blas.h"
 #include "server/tensor/torch.h"
 #include "server/train/sae_trainer.h"
 
@@ -117,6 +118,8 @@ void Run(const Sizes& sizes) {
                 absl::ToDoubleMilliseconds(phase.spent) / (sizes.rounds + 1));
   }
   const double sparse = Median(sparse_seconds);
+  const BlasLibrary blas = DescribeBlas();
+  std::printf("%s, kernels for %s\n", blas.name.c_str(), blas.kernels.c_str());
   std::printf("TopK step, d_in %ld, d_sae %ld, k %ld, batch %ld, %d threads\n",
               static_cast<long>(sizes.d_in), static_cast<long>(sizes.d_sae),
               static_cast<long>(sizes.k), static_cast<long>(sizes.batch), at::get_num_threads());

@@ -1,0 +1,109 @@
+#include "server/sae/sae.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace featurescope {
+namespace {
+
+SaeConfig Config(const std::string& architecture, int64_t d_in, int64_t d_sae) {
+  SaeConfig config;
+  config.architecture = architecture;
+  config.d_in = d_in;
+  config.d_sae = d_sae;
+  config.k = architecture == "topk" ? 7 : 0;
+  return config;
+}
+
+SaeParameters Parameters(int64_t d_in, int64_t d_sae) {
+  torch::manual_seed(9);
+  return {torch::randn({d_in, d_sae}), torch::randn({d_sae}), torch::randn({d_sae, d_in}),
+          torch::randn({d_in})};
+}
+
+std::shared_ptr<const Sae> Make(const SaeConfig& config) {
+  return Sae::Create(config, Parameters(config.d_in, config.d_sae)).value();
+}
+
+TEST(SaeTest, ManyRowsEncodeAsFewDo) {
+  // So wide that rows go through in several pieces.
+  for (const char* architecture : {"standard", "topk"}) {
+    const std::shared_ptr<const Sae> sae = Make(Config(architecture, 8, 60'000));
+    const torch::Tensor x = torch::randn({150, 8});
+    const SparseRows whole = sae->Encode(x).value().acts;
+    ASSERT_TRUE(whole.Validate().ok());
+    for (int64_t row : {0, 63, 64, 65, 149}) {
+      const SparseRows one = sae->Encode(x[row]).value().acts;
+      const SparseRows same = whole.Slice(row, row + 1);
+      EXPECT_TRUE(torch::equal(one.indices, same.indices)) << architecture << row;
+      EXPECT_TRUE(torch::allclose(one.values, same.values, 1e-4, 1e-4));
+    }
+  }
+}
+
+TEST(SaeTest, TopKKeepsAtMostKFeaturesPerToken) {
+  const std::shared_ptr<const Sae> sae = Make(Config("topk", 8, 100));
+  const SparseRows acts = sae->Encode(torch::randn({50, 8})).value().acts;
+  EXPECT_LE(acts.row_offsets.diff().max().item<int64_t>(), 7);
+  EXPECT_GT(acts.values.min().item<float>(), 0);
+}
+
+TEST(SaeTest, NoRowsGiveNoRows) {
+  const std::shared_ptr<const Sae> sae = Make(Config("topk", 8, 100));
+  const EncodedRows encoded = sae->Encode(torch::empty({0, 8})).value();
+  EXPECT_EQ(encoded.acts.n_rows(), 0);
+  EXPECT_EQ(sae->Decode(encoded).size(0), 0);
+}
+
+TEST(SaeTest, AZeroRowStaysFiniteUnderEveryNormalisation) {
+  for (NormalizeActivations mode :
+       {NormalizeActivations::kNone, NormalizeActivations::kExpectedAverageOnlyIn,
+        NormalizeActivations::kConstantNormRescale, NormalizeActivations::kLayerNorm}) {
+    SaeConfig config = Config("standard", 8, 20);
+    config.normalize_activations = mode;
+    const std::shared_ptr<const Sae> sae = Make(config);
+    const EncodedRows encoded = sae->Encode(torch::zeros({2, 8})).value();
+    EXPECT_TRUE(torch::isfinite(sae->Decode(encoded)).all().item<bool>())
+        << NormalizeActivationsName(mode);
+  }
+}
+
+TEST(SaeTest, AFeaturesDirectionIsWhatItsActivationAdds) {
+  SaeConfig config = Config("topk", 8, 30);
+  for (bool rescale : {false, true}) {
+    config.rescale_acts_by_decoder_norm = rescale;
+    const std::shared_ptr<const Sae> sae = Make(config);
+    SparseRows acts;
+    acts.row_offsets = torch::tensor({0, 1}, torch::kInt64);
+    acts.indices = torch::tensor({11}, torch::kInt32);
+    acts.values = torch::tensor({2.0F});
+    acts.n_cols = 30;
+    const torch::Tensor added = sae->Decode(acts)[0] - sae->parameters().b_dec;
+    EXPECT_TRUE(torch::allclose(added, 2 * sae->FeatureDirection(11), 1e-5, 1e-6));
+  }
+}
+
+TEST(SaeTest, WrongInputIsRefusedWithTheNumbers) {
+  const std::shared_ptr<const Sae> sae = Make(Config("standard", 8, 20));
+  EXPECT_EQ(sae->Encode(torch::randn({3, 9})).status().message(),
+            "vectors of 9 values; the SAE takes 8");
+  EXPECT_EQ(sae->EncodeFeatures(torch::randn({3, 8}), {3, 20}).status().message(),
+            "feature 20 is out of range [0, 20)");
+}
+
+TEST(SaeTest, ParametersThatDoNotFitAreRefusedByName) {
+  SaeParameters parameters = Parameters(8, 20);
+  parameters.W_dec = parameters.W_dec.t().contiguous();
+  EXPECT_EQ(Sae::Create(Config("standard", 8, 20), parameters).status().message(),
+            "W_dec is [8, 20] instead of [20, 8]");
+  parameters = Parameters(8, 20);
+  parameters.b_enc[3] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(Sae::Create(Config("standard", 8, 20), parameters).status().message(),
+            "b_enc has values that are not finite");
+  EXPECT_EQ(Sae::Create(Config("gated", 8, 20), Parameters(8, 20)).status().code(),
+            absl::StatusCode::kUnimplemented);
+}
+
+}  // namespace
+}  // namespace featurescope
