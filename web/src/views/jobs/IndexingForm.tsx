@@ -41,7 +41,7 @@ export default function IndexingForm() {
   if (failed) return <ErrorNote error={failed.error} onRetry={() => void failed.refetch()} />;
   if (!saes.data || !corpora.data) return <Loading what="SAEs and corpora" />;
   if (usable.length === 0) return <Empty title="Indexing needs an SAE." command="featurescope sae add ID PATH --model MODEL" />;
-  if (corpora.data.length === 0) return <Empty title="Indexing needs a corpus." command="featurescope corpus add ID FILE..." />;
+  if (corpora.data.length === 0) return <Empty title="Indexing needs a corpus." command="featurescope corpus add ID FILE... --model MODEL" />;
 
   const errors = checkNumbers(indexing_numbers, values);
   const shared = {

@@ -34,7 +34,7 @@ export default function TrainingForm() {
   if (failed) return <ErrorNote error={failed.error} onRetry={() => void failed.refetch()} />;
   if (!models.data || !corpora.data) return <Loading what="models and corpora" />;
   if (models.data.length === 0) return <Empty title="Training needs a model." command="featurescope model add ID DIR" />;
-  if (corpora.data.length === 0) return <Empty title="Training needs a corpus." command="featurescope corpus add ID FILE..." />;
+  if (corpora.data.length === 0) return <Empty title="Training needs a corpus." command="featurescope corpus add ID FILE... --model MODEL" />;
 
   const fields = shownFields(training_numbers, values["architecture"] ?? "");
   const errors = check(values);
