@@ -23,6 +23,7 @@
 #include "server/service/metrics.h"
 #include "server/service/request_pool.h"
 #include "server/service/status_conversion.h"
+#include "server/tensor/gate.h"
 
 namespace featurescope {
 
@@ -58,7 +59,14 @@ class Call {
   void Start(Body body, Finish finish) {
     const absl::Status refused = pool_->Submit([this, body, finish] {
       absl::Status status = cancel_.Check();
-      if (status.ok()) status = body();
+      if (status.ok()) {
+        try {
+          status = body();
+        } catch (...) {
+          // Whatever goes wrong in one call, the server keeps serving the others.
+          status = StatusOfCurrentException(method_);
+        }
+      }
       Report(status);
       finish(ToGrpcStatus(status));
     });
@@ -109,8 +117,8 @@ class MessageWriter {
   virtual absl::Status Write(const Response& response) = 0;
 };
 
-// A wait for the completion of one asynchronous read or write.
-class Completion {
+// One asynchronous read or write of a stream at a time, and the wait for its end.
+class StreamStep {
  public:
   void Begin() {
     absl::MutexLock lock(&mutex_);
@@ -163,7 +171,7 @@ class ServerStreamCall final : public grpc::ServerWriteReactor<Response>,
     return absl::OkStatus();
   }
 
-  Completion write_;
+  StreamStep write_;
 };
 
 // Reads and writes of a bidirectional stream.
@@ -208,8 +216,8 @@ class BidiStreamCall final : public grpc::ServerBidiReactor<Request, Response>,
     return absl::OkStatus();
   }
 
-  Completion read_;
-  Completion write_;
+  StreamStep read_;
+  StreamStep write_;
 };
 
 // Each of these starts a call whose body is a member function of the service; the reactor deletes

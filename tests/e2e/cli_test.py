@@ -108,7 +108,7 @@ class GoldenModelTest(ServerTest):
     def test_sae_encode_decode_forward_agree_with_the_reference(self):
         self.ok("model", "add", "host", GOLDEN / "lm" / "gpt2")
         for name in ("v6_topk", "v6_standard"):
-            directory = GOLDEN / "sae" / name
+            directory = GOLDEN / "sae" / "saelens" / name
             sae = name.replace("_", "-")
             self.refused("sae", "add", sae, directory, "--model", "host", saying="width")
             self.ok("sae", "add", sae, directory, "--model", "host", "--any-width")
@@ -248,7 +248,7 @@ class DemoModelTest(ServerTest):
             (["activations", "--sae", "sae", "--text", ""], "empty"),
             (["activations", "--sae", "sae", "--text", "word " * 2000], "tokens"),
             (["activations", "--sae", "sae", "--text", "x", "--feature", 70000], "70000 is out of range [0, 256)"),
-            (["activations", "--sae", "sae", "--tokens", "1,99999"], "99999 is out of range"),
+            (["activations", "--sae", "sae", "--tokens", "1,99999"], "token id 99999 at position 1 is out of range [0, 8192)"),
             (["feature", "show", 256, "--sae", "sae"], "256 is out of range [0, 256)"),
             (["feature", "list", "--sae", "sae", "--page-token", "garbage"], "page token"),
             (["capture", "--model", "demo-lm", "--text", "x", "--hooks", "blocks.77.hook_mlp_out", "--out",
@@ -323,8 +323,9 @@ class DemoModelTest(ServerTest):
 class JobsUnderFireTest(ServerTest):
     """Kills, stops and company for a running job."""
 
-    TRAIN = ["--model", "demo-lm", "--corpus", "small", "--hook", HOOK, "--architecture", "topk", "--tokens",
-             60000, *QUICK]
+    ON = ["--model", "demo-lm", "--corpus", "small", "--hook", HOOK, "--architecture", "topk",
+          *QUICK]
+    TRAIN = [*ON, "--tokens", 60000]
 
     @classmethod
     def setUpClass(cls):
@@ -379,7 +380,7 @@ class JobsUnderFireTest(ServerTest):
 
     def test_requests_are_answered_while_a_job_runs(self):
         self.ok("train", "--id", "company", *self.TRAIN, "--wait")
-        job = self.server.json("train", "--id", "busy", *self.TRAIN[:-8], "--tokens", 200000, *QUICK)["id"]
+        job = self.server.json("train", "--id", "busy", *self.ON, "--tokens", 400000)["id"]
         wait_for(lambda: self.progress(job) > 0.01, what="training progress")
         took = []
         for _ in range(5):
