@@ -242,6 +242,25 @@ FS_AVX512 FS_INLINE __mmask16 LanesFrom(int64_t i, int64_t m) {
                          : static_cast<__mmask16>((1U << (m - i)) - 1);
 }
 
+// A value that at least k entries reach: the k-th largest of the maxima of groups of 64. 0 where
+// there are too few groups to say.
+FS_AVX512 float LowerBound(const float* row, const float* bias, int64_t m, int64_t k) {
+  constexpr int64_t kGroup = 4 * kLanes;
+  constexpr int64_t kMaxGroups = 1024;
+  const int64_t groups = std::min(m / kGroup, kMaxGroups);
+  if (groups < 2 * k) return 0;
+  float maxima[kMaxGroups];
+  for (int64_t g = 0; g < groups; ++g) {
+    __m512 most = _mm512_setzero_ps();  // the second operand wins over a NaN
+    for (int64_t i = g * kGroup; i < (g + 1) * kGroup; i += kLanes) {
+      most = _mm512_max_ps(LoadBiased(row + i, bias == nullptr ? nullptr : bias + i, 0xffff), most);
+    }
+    maxima[g] = _mm512_reduce_max_ps(most);
+  }
+  std::nth_element(maxima, maxima + k - 1, maxima + groups, std::greater<>());
+  return maxima[k - 1];
+}
+
 FS_AVX512 void AddAbove(Candidates& best, __m512 x, __mmask16 above, int64_t begin) {
   float lanes[kLanes];
   _mm512_storeu_ps(lanes, x);
@@ -254,6 +273,9 @@ FS_AVX512 void AddAbove(Candidates& best, __m512 x, __mmask16 above, int64_t beg
 FS_AVX512 FS_INLINE int64_t TopKAvx512(const float* row, const float* bias, int64_t m, int64_t k,
                                        uint64_t* scratch, int32_t* indices, float* values) {
   Candidates best{scratch, k};
+  // What equals the bound may be among the best: the threshold is the next smaller float.
+  const float bound = LowerBound(row, bias, m, k);
+  if (bound > 0) best.threshold = std::nextafter(bound, 0.0F);
   int64_t i = 0;
   for (; i + 4 * kLanes <= m; i += 4 * kLanes) {
     const __m512 threshold = _mm512_set1_ps(best.threshold);

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -144,6 +145,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: train_bench [d_in d_sae k batch rounds]\n");
     return 2;
   }
+  at::set_num_threads(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   featurescope::Run(sizes);
   return 0;
 }

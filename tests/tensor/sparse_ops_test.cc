@@ -97,7 +97,7 @@ TEST_P(SparseOpsTest, ResultsDoNotDependOnTheNumberOfThreads) {
 INSTANTIATE_TEST_SUITE_P(Sizes, SparseOpsTest,
                          testing::Values(Sizes{1, 1, 1, 1}, Sizes{7, 16, 16, 3},
                                          Sizes{40, 100, 33, 9}, Sizes{33, 1000, 70, 64},
-                                         Sizes{20, 777, 48, 500}));
+                                         Sizes{20, 777, 48, 500}, Sizes{9, 5003, 20, 32}));
 
 TEST(SparseOpsTest, NotANumberIsNeverSelected) {
   torch::Tensor pre = torch::randn({3, 70});
