@@ -40,7 +40,7 @@ class BpeEncoder final : public SentencePieceEncoder {
     return model().pieces[id].type == SentencePiece::Type::kUnused;
   }
   const AddedTokens& user_defined() const { return user_defined_; }
-  using SentencePieceEncoder::AppendBytes;
+  using SentencePieceEncoder::AppendCharacter;
 
  protected:
   void EncodeMarked(absl::string_view text, std::vector<uint32_t>* ids) const override;
@@ -145,7 +145,7 @@ void Merging::Run() {
 // An unused piece is given as the two parts that it was merged from, and so on.
 void Merging::AppendPiece(absl::string_view piece, std::vector<uint32_t>* ids) const {
   const uint32_t id = encoder_.Find(piece);
-  if (id == kNone) return encoder_.AppendBytes(piece, ids);
+  if (id == kNone) return encoder_.AppendCharacter(piece, ids);
   if (const auto part = left_parts_.find(id); part != left_parts_.end()) {
     AppendPiece(piece.substr(0, part->second), ids);
     AppendPiece(piece.substr(part->second), ids);

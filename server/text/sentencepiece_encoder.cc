@@ -17,8 +17,10 @@ void SentencePieceEncoder::Encode(absl::string_view text, std::vector<uint32_t>*
   if (!text.empty()) EncodeMarked(absl::StrReplaceAll(text, {{" ", kSpaceMark}}), ids);
 }
 
-void SentencePieceEncoder::AppendBytes(absl::string_view text, std::vector<uint32_t>* ids) const {
-  for (char byte : text) ids->push_back(model_.byte_ids[static_cast<uint8_t>(byte)]);
+void SentencePieceEncoder::AppendCharacter(absl::string_view character,
+                                           std::vector<uint32_t>* ids) const {
+  const absl::string_view bytes = character == kSpaceMark ? " " : character;
+  for (char byte : bytes) ids->push_back(model_.byte_ids[static_cast<uint8_t>(byte)]);
 }
 
 }  // namespace featurescope

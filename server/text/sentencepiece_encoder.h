@@ -1,8 +1,9 @@
 // SentencePiece's two ways to cut a text into pieces: BPE and Unigram.
 //
-// Characters that no piece covers become byte pieces <0xXX>. For every text, the ids are those of
-// google/sentencepiece, except where a piece that stands for its text is also written like a
-// control or byte piece: there the former is taken, so that no text is lost.
+// Characters that no piece covers become byte pieces <0xXX>. The ids are those of
+// google/sentencepiece, except where it would lose text: a space that no piece covers is its own
+// byte, not those of U+2581, and a piece that stands for its text goes before a control or byte
+// piece that is written like it.
 #pragma once
 
 #include <memory>
@@ -31,7 +32,8 @@ class SentencePieceEncoder {
   explicit SentencePieceEncoder(SentencePieceModel model) : model_(std::move(model)) {}
   // `text` writes spaces as pieces do and is not empty.
   virtual void EncodeMarked(absl::string_view text, std::vector<uint32_t>* ids) const = 0;
-  void AppendBytes(absl::string_view text, std::vector<uint32_t>* ids) const;
+  // The byte pieces of one character that has no piece.
+  void AppendCharacter(absl::string_view character, std::vector<uint32_t>* ids) const;
 
  private:
   const SentencePieceModel model_;

@@ -114,8 +114,8 @@ class UnigramEncoder final : public SentencePieceEncoder {
 std::vector<UnigramEncoder::Path> UnigramEncoder::FindPaths(absl::string_view text) const {
   std::vector<Path> paths(text.size() + 1);
   for (size_t at = 0; at < text.size();) {
-    const auto offer = [&](size_t size, uint32_t id, double score) {
-      const double sum = score + paths[at].score;
+    const float so_far = paths[at].score;
+    const auto offer = [&](size_t size, uint32_t id, double sum) {
       Path& path = paths[at + size];
       if (path.begin != kNowhere && sum <= path.score) return;
       path = {static_cast<float>(sum), static_cast<uint32_t>(at), id};
@@ -124,10 +124,10 @@ std::vector<UnigramEncoder::Path> UnigramEncoder::FindPaths(absl::string_view te
     const size_t character = static_cast<size_t>(std::max(1, Utf8SequenceLength(rest)));
     bool character_is_piece = false;
     pieces_.ForEachPrefix(rest, [&](uint32_t id, size_t size) {
-      offer(size, id, Score(id, size));
+      offer(size, id, Score(id, size) + so_far);
       if (size == character) character_is_piece = true;
     });
-    if (!character_is_piece) offer(character, model().unk_id, unknown_score_);
+    if (!character_is_piece) offer(character, model().unk_id, unknown_score_ + so_far);
     at += character;
   }
   return paths;
@@ -140,7 +140,7 @@ void UnigramEncoder::EncodeMarked(absl::string_view text, std::vector<uint32_t>*
   for (auto end = ends.rbegin(); end != ends.rend(); ++end) {
     const Path& path = paths[*end];
     if (path.id == model().unk_id) {
-      AppendBytes(text.substr(path.begin, *end - path.begin), ids);
+      AppendCharacter(text.substr(path.begin, *end - path.begin), ids);
     } else {
       ids->push_back(path.id);
     }

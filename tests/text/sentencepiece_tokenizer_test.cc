@@ -3,9 +3,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "server/text/sentencepiece_model.h"
 #include "tests/formats/test_files.h"
 #include "tests/text/round_trip.h"
+#include "tests/text/sentencepiece_model_bytes.h"
 
 namespace featurescope {
 namespace {
@@ -15,40 +15,17 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using Ids = std::vector<uint32_t>;
 
-std::string Field(int number, const std::string& bytes) {
-  std::string field = {static_cast<char>(number << 3 | 2)};
-  size_t size = bytes.size();
-  for (; size >= 128; size >>= 7) field.push_back(static_cast<char>(size | 128));
-  field.push_back(static_cast<char>(size));
-  return field + bytes;
-}
-std::string Varint(int number, int value) {
-  return {static_cast<char>(number << 3), static_cast<char>(value)};
-}
-
-constexpr int kUnknown = 2, kControl = 3, kByte = 6, kNormal = 1;
-
-std::string Piece(const std::string& text, int type, float score) {
-  std::string bits(4, '\0');
-  std::memcpy(&bits[0], &score, 4);
-  return Field(1, Field(1, text) + std::string(1, 2 << 3 | 5) + bits + Varint(3, type));
-}
-
 // A BPE model: <unk>, <s>, </s>, 256 bytes, "\u2581" (259), "h", "e", "he", "\u2581he" (263).
 std::string SmallModel(bool with_bytes = true,
-                       const std::string& normalizer = Field(1, "identity")) {
-  std::string model =
-      Piece("<unk>", kUnknown, 0) + Piece("<s>", kControl, 0) + Piece("</s>", kControl, 0);
-  for (int byte = 0; with_bytes && byte < 256; ++byte) {
-    char text[8];
-    snprintf(text, sizeof(text), "<0x%02X>", byte);
-    model += Piece(text, kByte, 0);
-  }
-  model += Piece("\u2581", kNormal, -3) + Piece("h", kNormal, -4) + Piece("e", kNormal, -5) +
-           Piece("he", kNormal, -1) + Piece("\u2581he", kNormal, -2);
-  const std::string trainer = Varint(3, 2);  // BPE; byte_fallback is field 35, two bytes of tag
-  const std::string byte_fallback = with_bytes ? "\x98\x02\x01" : "";
-  return model + Field(2, trainer + byte_fallback) + Field(3, normalizer);
+                       const std::string& normalizer = BytesField(1, "identity")) {
+  const std::string reserved = with_bytes ? ReservedPieces()
+                                          : PieceField("<unk>", kUnknown, 0) +
+                                                PieceField("<s>", kControl, 0) +
+                                                PieceField("</s>", kControl, 0);
+  return reserved + PieceField("\u2581", kNormal, -3) + PieceField("h", kNormal, -4) +
+         PieceField("e", kNormal, -5) + PieceField("he", kNormal, -1) +
+         PieceField("\u2581he", kNormal, -2) + TrainerField(kBpe, with_bytes) +
+         BytesField(3, normalizer);
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> FromModel(const std::string& model,
@@ -77,7 +54,8 @@ TEST(SentencePieceTest, TextsGetAPrefixSpaceAndLoseItInDecoding) {
 }
 
 TEST(SentencePieceTest, ModelsWithoutPrefixSpaceGetNone) {
-  auto tokenizer = FromModel(SmallModel(true, Field(1, "identity") + Varint(3, 0) + Varint(4, 0)));
+  auto tokenizer = FromModel(
+      SmallModel(true, BytesField(1, "identity") + VarintField(3, 0) + VarintField(4, 0)));
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_THAT(*(*tokenizer)->Encode("he he"), ElementsAre(262, 263));
   EXPECT_EQ((*tokenizer)->Decode({263}), " he");
@@ -98,7 +76,7 @@ TEST(SentencePieceTest, WhatIsNoTextForTheModelBecomesBytePieces) {
 }
 
 TEST(SentencePieceTest, ExtraSpacesAreKeptWhateverTheModelSays) {
-  auto tokenizer = *FromModel(SmallModel(true, Field(1, "identity") + Varint(4, 1)));
+  auto tokenizer = *FromModel(SmallModel(true, BytesField(1, "identity") + VarintField(4, 1)));
   EXPECT_THAT(*tokenizer->Encode(" he  he "), ElementsAre(259, 263, 259, 263, 259));
   EXPECT_EQ(tokenizer->Decode(*tokenizer->Encode(" he  he ")), " he  he ");
 }
@@ -106,9 +84,11 @@ TEST(SentencePieceTest, ExtraSpacesAreKeptWhateverTheModelSays) {
 TEST(SentencePieceTest, ModelsThatChangeTextsAreRefused) {
   const auto code = [](const std::string& model) { return FromModel(model).status().code(); };
   EXPECT_EQ(code(SmallModel(false)), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(code(SmallModel(true, Field(1, "nmt_nfkc") + Field(2, "map") + Varint(4, 0))),
+  EXPECT_EQ(
+      code(SmallModel(true, BytesField(1, "nmt_nfkc") + BytesField(2, "map") + VarintField(4, 0))),
+      absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(code(SmallModel(true, VarintField(4, 0) + VarintField(5, 0))),
             absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(code(SmallModel(true, Varint(4, 0) + Varint(5, 0))), absl::StatusCode::kUnimplemented);
 }
 
 TEST(SentencePieceTest, TruncatedModelsAreRefusedOrIncomplete) {
