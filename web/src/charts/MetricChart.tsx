@@ -30,6 +30,14 @@ function colour(element: Element, name: string): string {
   return value;
 }
 
+// Some room around the values; a flat line lies inside the plot, at 0 on its floor.
+function linearRange(low: number | null, high: number | null): [number, number] {
+  if (low === null || high === null) return [0, 1];
+  if (low === high) return low === 0 ? [0, 0.1] : low > 0 ? [0, 2 * low] : [2 * low, 0];
+  const [from, to] = uPlot.rangeNum(low, high, 0.1, true);
+  return [from ?? low, to ?? high];
+}
+
 function optionsFor(host: HTMLElement, isLog: boolean, onCursor: (index: number | null) => void): uPlot.Options {
   const ink = colour(host, "--ink-3");
   const axis: uPlot.Axis = {
@@ -44,7 +52,7 @@ function optionsFor(host: HTMLElement, isLog: boolean, onCursor: (index: number 
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: cursors.key }, drag: { x: false, y: false }, points: { size: 7 } },
-    scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
+    scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: (_, low, high) => linearRange(low, high) } },
     axes: [
       { ...axis, size: 26, space: 64, values: (_, ticks) => ticks.map((tick) => formatTick(tick)) },
       { ...axis, size: 50, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatTick(tick))) },
