@@ -49,7 +49,7 @@ function optionsFor(host: HTMLElement, isLog: boolean, onCursor: (index: number 
   return {
     width: host.clientWidth,
     height,
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: cursors.key }, drag: { x: false, y: false }, points: { size: 7 } },
     scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: (_, low, high) => linearRange(low, high) } },
