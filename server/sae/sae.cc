@@ -13,7 +13,7 @@ namespace featurescope {
 namespace {
 
 // The piece of hidden_pre that exists at a time.
-constexpr int64_t kPieceBytes = 16 << 20;
+constexpr int64_t kPieceBytes = 32 << 20;
 constexpr int64_t kMaxWidth = 1 << 24;
 
 int64_t PieceRows(int64_t d_sae) {

@@ -82,8 +82,8 @@ class Sae {
   // SHA-256 over architecture and parameters; set by the loader.
   const std::string& hash() const { return hash_; }
 
-  // Feature activations of `x`, in pieces of rows so that no dense [n, d_sae] larger than a few
-  // megabytes exists.   x  float32 [n, d_in] (any shape [n, ...] with d_in values per row)
+  // Feature activations of `x`, in pieces of rows, so that no dense [n, d_sae] above 32 MB exists.
+  //   x  float32 [n, d_in] (any shape [n, ...] with d_in values per row)
   //
   //   errors  InvalidArgument  another width
   absl::StatusOr<EncodedRows> Encode(const torch::Tensor& x) const;

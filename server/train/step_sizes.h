@@ -26,10 +26,10 @@ inline constexpr double kDenseAbove = 0.08;
 
 inline int64_t RowGroups(int64_t rows) { return (rows + kRowGroup - 1) / kRowGroup; }
 
-// Rows of the encoder's product that are computed, and selected from, at a time: at most 32 MB of
+// Rows of the encoder's product that are computed, and selected from, at a time: at most 64 MB of
 // pre-activations, and at most some 100 ms.
 inline int64_t EncodeRowsPerBlock(int64_t d_in, int64_t d_sae, int64_t batch) {
-  constexpr int64_t kBytes = 32 << 20;
+  constexpr int64_t kBytes = 64 << 20;
   constexpr int64_t kMultiplications = 10'000'000'000;
   const int64_t by_memory = kBytes / (4 * d_sae);
   const int64_t by_time = kMultiplications / (d_in * d_sae);
