@@ -93,6 +93,7 @@ class TrainingRun {
   absl::Time last_checkpoint_;
   int64_t last_checkpoint_step_ = 0;
   int64_t reported_step_ = 0;
+  absl::Time reported_step_time_;
   bool pause_ = false;  // between two steps, because a checkpoint is due
 };
 
@@ -117,7 +118,7 @@ absl::Status TrainingRun::Prepare() {
   }
   stream_->BeginBlock(block);
   last_checkpoint_step_ = reported_step_ = step();
-  last_report_ = last_checkpoint_ = absl::Now();
+  last_report_ = last_checkpoint_ = reported_step_time_ = absl::Now();
   return absl::OkStatus();
 }
 
@@ -200,7 +201,7 @@ absl::Status TrainingRun::EndStep() {
 }
 
 absl::Status TrainingRun::Report(absl::Time now) {
-  const double seconds = std::max(absl::ToDoubleSeconds(now - last_report_), 1e-9);
+  const double seconds = std::max(absl::ToDoubleSeconds(now - reported_step_time_), 1e-9);
   const int64_t steps = step() - reported_step_;
   const double tokens_per_second =
       static_cast<double>(steps) * static_cast<double>(spec_.batch_size) / seconds;
@@ -222,10 +223,11 @@ absl::Status TrainingRun::Report(absl::Time now) {
     progress.tokens_per_second = tokens_per_second;
     ctx_.on_progress(progress);
   }
-  // While activations are collected no step ends; the rate is that of steps and collection.
-  if (steps == 0) return absl::OkStatus();
   last_report_ = now;
-  reported_step_ = step();
+  if (steps > 0) {  // while activations are collected no step ends; the rate includes that
+    reported_step_ = step();
+    reported_step_time_ = now;
+  }
   return absl::OkStatus();
 }
 

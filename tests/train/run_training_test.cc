@@ -214,7 +214,6 @@ TEST_F(RunTrainingTest, ALossThatExplodesStopsTheRunNamingTheStep) {
   spec.l1_warmup_steps = 0;
   spec.adam_beta2 = 0;
   const absl::Status status = RunTraining(inputs_, spec, ctx_, directory_ / "sae");
-  if (status.ok()) GTEST_SKIP() << "even this did not diverge";
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.message().find("at step"), absl::string_view::npos) << status;
   EXPECT_FALSE(FileExists(directory_ / "sae/cfg.json"));
