@@ -65,21 +65,30 @@ class SentencePieceTokenizer final : public Tokenizer {
     bool special = false;
   };
 
-  // Up to what is not text for the model, then that as byte pieces, and so on.
+  // Bytes that are no UTF-8, and U+2581, are no text for the model and become byte pieces.
   void EncodeBytes(absl::string_view text, std::vector<uint32_t>* ids) const {
     while (!text.empty()) {
-      size_t clean = ValidUtf8Prefix(text);
-      size_t lossy = clean < text.size() ? 1 : 0;
-      if (const size_t mark = text.substr(0, clean).find(kSpaceMark);
-          mark != absl::string_view::npos) {
-        clean = mark;
-        lossy = kSpaceMark.size();
-      }
-      EncodeClean(text.substr(0, clean), ids);
-      for (char byte : text.substr(clean, lossy)) {
-        ids->push_back(encoder_->model().byte_ids[static_cast<uint8_t>(byte)]);
-      }
-      text.remove_prefix(clean + lossy);
+      const size_t valid = ValidUtf8Prefix(text);
+      EncodeValid(text.substr(0, valid), ids);
+      text.remove_prefix(valid);
+      if (text.empty()) return;
+      AppendBytePieces(text.substr(0, 1), ids);
+      text.remove_prefix(1);
+    }
+  }
+
+  void EncodeValid(absl::string_view text, std::vector<uint32_t>* ids) const {
+    for (size_t mark; (mark = text.find(kSpaceMark)) != absl::string_view::npos;) {
+      EncodeClean(text.substr(0, mark), ids);
+      AppendBytePieces(kSpaceMark, ids);
+      text.remove_prefix(mark + kSpaceMark.size());
+    }
+    EncodeClean(text, ids);
+  }
+
+  void AppendBytePieces(absl::string_view bytes, std::vector<uint32_t>* ids) const {
+    for (char byte : bytes) {
+      ids->push_back(encoder_->model().byte_ids[static_cast<uint8_t>(byte)]);
     }
   }
 

@@ -2,10 +2,9 @@
 //
 //   input  length of the text, one byte | the text | the file without its reserved pieces
 //
-// The 256 byte pieces and <unk>, without which every model is refused, are put in front of the
-// file; it can still break them.
+// The byte pieces, <unk> and settings without which every model is refused are put in front of the
+// file, which can still change them; it is also read without them.
 
-#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -1,7 +1,6 @@
 // Our encoders against libsentencepiece, on models and texts made at random and on real ones.
 #include "server/text/sentencepiece_encoder.h"
 
-#include <iterator>
 #include <random>
 #include <set>
 

@@ -128,6 +128,13 @@ TEST(SentencePieceTest, EndlessWordsAreCutNotRefused) {
   EXPECT_EQ(tokenizer->Decode(ids), text);
 }
 
+TEST(SentencePieceTest, TextsOfSpaceMarksTakeTimeThatGrowsWithTheirLengthOnly) {
+  auto tokenizer = *FromModel(SmallModel());
+  std::string text;
+  while (text.size() < 4u << 20) text += "\u2581";  // hours, where the rest is read for each
+  EXPECT_EQ(tokenizer->Decode(*tokenizer->Encode(text)), text);
+}
+
 TEST(TokenizerTest, TokenizerModelStandsInForAJsonOfAnotherKind) {
   TempDir dir;
   WriteBytes(dir / "tokenizer.json",
