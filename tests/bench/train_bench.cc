@@ -145,6 +145,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: train_bench [d_in d_sae k batch rounds]\n");
     return 2;
   }
+  featurescope::CorrectBlasKernels();
   at::set_num_threads(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   featurescope::Run(sizes);
   return 0;
