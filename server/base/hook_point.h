@@ -11,11 +11,13 @@
 namespace featurescope {
 
 // In the order in which one forward pass reaches them; `layer` is -1 for those outside a block.
+// hook_normalized is a LayerNorm's output, but an RMSNorm's before its weight, as in
+// TransformerLens.
 enum class HookKind : uint8_t {
   kEmbed,          // hook_embed                          [pos, d_model]
   kPosEmbed,       // hook_pos_embed                      [pos, d_model], learned positions only
   kResidPre,       // blocks.L.hook_resid_pre             [pos, d_model]
-  kLn1Normalized,  // blocks.L.ln1.hook_normalized        [pos, d_model], before weight and bias
+  kLn1Normalized,  // blocks.L.ln1.hook_normalized        [pos, d_model]
   kQ,              // blocks.L.attn.hook_q                [pos, head, d_head], before rotary
   kK,              // blocks.L.attn.hook_k                [pos, kv_head, d_head], before rotary
   kV,              // blocks.L.attn.hook_v                [pos, kv_head, d_head]
@@ -24,13 +26,13 @@ enum class HookKind : uint8_t {
   kZ,              // blocks.L.attn.hook_z                [pos, head, d_head]
   kAttnOut,        // blocks.L.hook_attn_out              [pos, d_model]
   kResidMid,       // blocks.L.hook_resid_mid             [pos, d_model], sequential blocks only
-  kLn2Normalized,  // blocks.L.ln2.hook_normalized        [pos, d_model], before weight and bias
+  kLn2Normalized,  // blocks.L.ln2.hook_normalized        [pos, d_model]
   kMlpPre,         // blocks.L.mlp.hook_pre               [pos, d_mlp], the gate's in gated MLPs
   kMlpPreLinear,   // blocks.L.mlp.hook_pre_linear        [pos, d_mlp], gated MLPs only
   kMlpPost,        // blocks.L.mlp.hook_post              [pos, d_mlp]
   kMlpOut,         // blocks.L.hook_mlp_out               [pos, d_model]
   kResidPost,      // blocks.L.hook_resid_post            [pos, d_model]
-  kLnFinal,        // ln_final.hook_normalized            [pos, d_model], before weight and bias
+  kLnFinal,        // ln_final.hook_normalized            [pos, d_model]
 };
 
 struct HookPoint {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/tensor/parallel.h"
 #include "server/index/batch_plan.h"
 #include "server/tensor/gate.h"
 #include "server/tensor/torch.h"
@@ -88,7 +89,7 @@ absl::StatusOr<std::vector<LogitEffects>> ComputeLogitEffects(
         torch::mm(Directions(sae, first_feature, n), W_U).cpu().contiguous();  // [n, tokens]
     const float* values = block.data_ptr<float>();
     const int64_t width = block.size(1);
-    at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    ParallelFor(0, n, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         effects[first_feature + i].Offer({values + i * width, static_cast<size_t>(width)},
                                          static_cast<uint32_t>(first_token), keep);

@@ -122,6 +122,7 @@ class ExploreServiceImpl final : public v1::ExploreService::CallbackService {
     ASSIGN_OR_RETURN(question.selection, Selection(request));
     question.min_activation = request.min_activation();
     question.include_special_tokens = request.include_special_tokens();
+    question.statistics = !request.no_statistics();
     question.cancel = call.cancel;
     ASSIGN_OR_RETURN(const ActivationsResponse answer,
                      featurescope::ComputeActivations(question, worker_));

@@ -4,6 +4,7 @@
 #pragma once
 
 // clang 14 with libstdc++ 12 in C++20 needs ivalue.h before torch.h.
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/ivalue.h>
 #include <c10/core/InferenceMode.h>

@@ -2,10 +2,6 @@
 
 #include <utility>
 
-#if __has_include(<ATen/CPUGeneratorImpl.h>)
-#include <ATen/CPUGeneratorImpl.h>
-#endif
-
 namespace featurescope {
 
 Trained MakeTrained(torch::Tensor value) {

@@ -59,22 +59,6 @@ if(FEATURESCOPE_TORCH)
   target_precompile_headers(fs_torch_pch PRIVATE ${CMAKE_SOURCE_DIR}/server/tensor/torch.h)
 endif()
 
-# BEGIN-DEV
-macro(fs_existing var)
-  set(kept ${CMAKE_BINARY_DIR}/empty.cc)
-  file(TOUCH_NOCREATE ${kept})
-  if(NOT EXISTS ${kept})
-    file(WRITE ${kept} "")
-  endif()
-  foreach(source ${${var}})
-    if(IS_ABSOLUTE ${source} OR EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      list(APPEND kept ${source})
-    endif()
-  endforeach()
-  set(${var} ${kept})
-endmacro()
-# END-DEV
-
 # Links LibTorch and reuses the precompiled header, which only fits code compiled as it was.
 function(fs_use_torch name)
   get_target_property(type ${name} TYPE)
@@ -91,7 +75,6 @@ endfunction()
 #   One static library per folder; TORCH links LibTorch and reuses the precompiled header.
 function(featurescope_library name)
   cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPS" ${ARGN})
-  fs_existing(ARG_SOURCES)
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC fs_options ${ARG_DEPS})
   if(ARG_TORCH)
@@ -103,7 +86,6 @@ endfunction()
 #   One gtest binary per folder. Its case counts go to <build>/test-results/NAME.json.
 function(featurescope_test name)
   cmake_parse_arguments(ARG "TORCH" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
-  fs_existing(ARG_SOURCES)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE fs_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE

@@ -68,7 +68,7 @@ async function pagesGoForwardAndBack({ page, flags }) {
   assert.equal(first.length, 25);
   await page.getByRole("button", { name: "Next" }).click();
   await until("page", () => pagerText(page), (text) => text.startsWith("26–50"));
-  const second = await rowIds(page);
+  const second = await until("rows", () => rowIds(page), (ids) => ids.join() !== first.join());
   assert.equal(new Set([...first, ...second]).size, 50);
   await page.reload();
   await until("rows", () => rowIds(page), (ids) => ids.join() === second.join());

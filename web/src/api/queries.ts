@@ -120,6 +120,7 @@ export const featureActivationsQuery = (sae: string, feature: number, text: stri
           saeIds: [sae],
           selection: { case: "features", value: { ids: [feature] } },
           includeSpecialTokens: true,
+          noStatistics: true,
         },
         computing(signal),
       ),
