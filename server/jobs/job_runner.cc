@@ -89,19 +89,19 @@ bool JobRunner::Sleep(absl::Duration duration) {
 }
 
 void JobRunner::Loop() {
-  absl::Time next_retry = absl::Now() + options_.retry_paused;
+  next_retry_ = absl::Now() + options_.retry_paused;
   while (true) {
     {
       absl::MutexLock lock(&mutex_);
       const auto ready = [this]()
                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || woken_; };
-      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_retry);
+      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_retry_);
       if (stopping_) return;
       woken_ = false;
     }
-    if (absl::Now() >= next_retry) {
+    if (absl::Now() >= next_retry_) {
       RetryPausedJobs();
-      next_retry = absl::Now() + options_.retry_paused;
+      next_retry_ = absl::Now() + options_.retry_paused;
     }
     while (true) {
       const auto job = queue_->catalog().state().ClaimJob();
@@ -196,6 +196,8 @@ bool JobRunner::Conclude(const JobRow& job, const absl::Status& status) {
     return false;
   }
   LogInfo("job ", job.id, ": ", JobStateName(end), status.ok() ? "" : ": ", status.message());
+  // However long it ran before: what it lacks does not come back in the same moment.
+  if (end == JobState::kPaused) next_retry_ = absl::Now() + options_.retry_paused;
   // Nothing continues from a finished job's checkpoints.
   if (IsFinal(end)) RemoveTree(queue_->catalog().JobDir(job.id));
   return true;

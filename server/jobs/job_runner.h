@@ -18,7 +18,7 @@ namespace featurescope {
 struct JobRunnerOptions {
   // Progress and metrics go to the database and to watchers this often.
   absl::Duration write_interval = absl::Milliseconds(500);
-  // A paused job is tried again after this long,
+  // A paused job is tried again this long after it paused,
   absl::Duration retry_paused = absl::Seconds(30);
   // and only when the data directory has at least this many bytes free.
   uint64_t min_free_bytes = 64u << 20;
@@ -59,6 +59,7 @@ class JobRunner {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool woken_ ABSL_GUARDED_BY(mutex_) = true;
   CancelToken current_ ABSL_GUARDED_BY(mutex_);  // of the running job
+  absl::Time next_retry_;                        // touched by the runner's thread only
   std::thread thread_;
 };
 
