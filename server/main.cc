@@ -1,4 +1,5 @@
 // featurescope-server: reads its flags, starts the server, waits for SIGTERM or SIGINT.
+#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <pthread.h>
 #include <signal.h>
@@ -42,6 +43,24 @@ namespace {
 
 constexpr int kUsageError = 2;
 constexpr uint64_t kMaxConfigBytes = 1 << 20;
+constexpr int64_t kMaxThreads = 1024;
+constexpr uint64_t kMaxBudgetMb = 1 << 30;
+constexpr absl::Duration kMaxDrain = absl::Hours(24);
+constexpr char kUsage[] =
+    "usage: featurescope-server --data_dir DIR [--listen HOST:PORT] [--http HOST:PORT] "
+    "[--device cpu|cuda:0] [--config FILE]; --help lists all flags";
+
+// Keeps where and what the first mistake of a text is.
+class FirstError final : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, int column, const std::string& message) override {
+    if (text_.empty()) text_ = absl::StrCat(line + 1, ":", column + 1, ": ", message);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
 
 // Blocks the signals in every thread that is started from here on; one thread waits for them.
 sigset_t BlockSignals() {
@@ -57,10 +76,11 @@ sigset_t BlockSignals() {
 absl::StatusOr<featurescope::v1::ServerConfig> ReadConfig(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, featurescope::ReadFile(path, kMaxConfigBytes));
   featurescope::v1::ServerConfig config;
-  if (!google::protobuf::TextFormat::ParseFromString(text, &config)) {
-    return featurescope::InvalidArgument(path,
-                                         ": no valid textproto of featurescope.v1.ServerConfig; "
-                                         "the lines above say where");
+  FirstError error;
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&error);
+  if (!parser.ParseFromString(text, &config)) {
+    return featurescope::InvalidArgument(path, ":", error.text());
   }
   return config;
 }
@@ -68,6 +88,20 @@ absl::StatusOr<featurescope::v1::ServerConfig> ReadConfig(const std::string& pat
 template <typename T, typename U>
 void Override(const absl::optional<T>& value, U* option) {
   if (value.has_value()) *option = *value;
+}
+
+// Ranges that the types do not say; `name` is that of the flag and of the field in the file.
+template <typename T>
+absl::Status CheckRange(absl::string_view name, T value, T least, T greatest) {
+  if (value >= least && value <= greatest) return absl::OkStatus();
+  return featurescope::InvalidArgument(name, " is ", value, ", must be in [", least, ", ", greatest,
+                                       "]");
+}
+
+absl::Status CheckDrain(absl::Duration drain) {
+  if (drain >= absl::ZeroDuration() && drain <= kMaxDrain) return absl::OkStatus();
+  return featurescope::InvalidArgument("drain is ", absl::FormatDuration(drain),
+                                       ", must be in [0s, ", absl::FormatDuration(kMaxDrain), "]");
 }
 
 // Defaults, overridden by the configuration file, overridden by flags.
@@ -80,12 +114,18 @@ absl::StatusOr<featurescope::AppOptions> Options() {
     if (config.has_listen()) options.listen = config.listen();
     if (config.has_http()) options.http = config.http();
     if (config.has_device()) options.device = config.device();
-    if (config.has_threads()) options.threads = static_cast<int>(config.threads());
+    if (config.has_threads()) {
+      RETURN_IF_ERROR(CheckRange<int64_t>("threads", config.threads(), 0, kMaxThreads));
+      options.threads = static_cast<int>(config.threads());
+    }
     if (config.has_web_dir()) options.web_dir = config.web_dir();
     if (config.roots_size() > 0)
       options.allowed_roots = {config.roots().begin(), config.roots().end()};
-    if (config.has_memory_budget_mb())
+    if (config.has_memory_budget_mb()) {
+      RETURN_IF_ERROR(
+          CheckRange<uint64_t>("memory_budget_mb", config.memory_budget_mb(), 0, kMaxBudgetMb));
       options.memory_budget_bytes = config.memory_budget_mb() << 20;
+    }
     if (config.has_drain_seconds()) options.drain = absl::Seconds(config.drain_seconds());
   }
   Override(absl::GetFlag(FLAGS_data_dir), &options.data_dir);
@@ -99,7 +139,13 @@ absl::StatusOr<featurescope::AppOptions> Options() {
     options.allowed_roots = absl::StrSplit(*roots, ',', absl::SkipEmpty());
   }
   if (const auto budget = absl::GetFlag(FLAGS_memory_budget_mb); budget.has_value()) {
+    RETURN_IF_ERROR(CheckRange<uint64_t>("memory_budget_mb", *budget, 0, kMaxBudgetMb));
     options.memory_budget_bytes = *budget << 20;
+  }
+  RETURN_IF_ERROR(CheckRange<int64_t>("threads", options.threads, 0, kMaxThreads));
+  RETURN_IF_ERROR(CheckDrain(options.drain));
+  if (options.data_dir.empty()) {
+    return featurescope::InvalidArgument("--data_dir is missing; ", kUsage);
   }
   if (options.http == "none") options.http.clear();
   return options;
@@ -111,13 +157,13 @@ int main(int argc, char** argv) {
   using featurescope::App;
   absl::SetProgramUsageMessage("featurescope-server --data_dir DIR [flags]");
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) {
+    fprintf(stderr, "unexpected argument \"%s\"; %s\n", rest[1], kUsage);
+    return kUsageError;
+  }
   const absl::StatusOr<featurescope::AppOptions> options = Options();
-  if (!options.ok() || options->data_dir.empty() || rest.size() > 1) {
-    fprintf(
-        stderr,
-        "%s\nusage: featurescope-server --data_dir DIR [--listen HOST:PORT] "
-        "[--http HOST:PORT] [--device cpu|cuda:0] [--config FILE]; --help lists all flags\n",
-        options.ok() ? "--data_dir is missing" : std::string(options.status().message()).c_str());
+  if (!options.ok()) {
+    fprintf(stderr, "%s\n", std::string(options.status().message()).c_str());
     return kUsageError;
   }
 

@@ -1,13 +1,40 @@
 #include "server/service/rpc_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
 #include <utility>
 
+#include "server/base/log.h"
 #include "server/base/status.h"
 
 namespace featurescope {
+namespace {
+
+// Where gRPC's errors of this thread go instead of the log; none: to the log.
+thread_local std::string* grpc_errors = nullptr;
+
+void LogOfGrpc(gpr_log_func_args* entry) {
+  if (grpc_errors != nullptr) {
+    absl::StrAppend(grpc_errors, entry->message, "\n");
+  } else if (entry->severity == GPR_LOG_SEVERITY_ERROR) {
+    LogWarning("gRPC: ", entry->message);
+  } else {
+    LogInfo("gRPC: ", entry->message);
+  }
+}
+
+// Why an address cannot be bound: what the system said, if gRPC's errors quote it.
+std::string ReasonOf(absl::string_view errors) {
+  constexpr absl::string_view kQuote = "os_error:\"";
+  const size_t begin = errors.find(kQuote);
+  if (begin == absl::string_view::npos) return "it is no address of this machine";
+  errors.remove_prefix(begin + kQuote.size());
+  return std::string(errors.substr(0, errors.find('"')));
+}
+
+}  // namespace
 
 RpcServer::RpcServer(const RpcServerOptions& options, ServiceDependencies dependencies)
     : pool_("calls", options.max_calls, options.max_waiting_calls),
@@ -21,6 +48,7 @@ RpcServer::RpcServer(const RpcServerOptions& options, ServiceDependencies depend
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptions& options,
                                                             ServiceDependencies dependencies) {
   static const bool kPluginsReady = [] {
+    gpr_set_log_function(&LogOfGrpc);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
@@ -44,10 +72,13 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
       static_cast<int>(options.max_calls + options.max_waiting_calls + options.max_watchers));
   // Two servers on one port would share its connections at random.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  std::string errors;
+  grpc_errors = &errors;
   self->server_ = builder.BuildAndStart();
+  grpc_errors = nullptr;
   if (self->server_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen,
-                                               ": the port is taken, or the address is not ours"));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options.listen, ": ", ReasonOf(errors)));
   }
   return self;
 }

@@ -31,7 +31,7 @@ class Server:
             [self.bin_dir / "server" / "featurescope-server", "--data_dir", self.data_dir, "--listen",
              "127.0.0.1:0", "--http", "127.0.0.1:0", *self.flags],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             text = self.log_path.read_bytes()[begin:].decode(errors="replace")
             ports = re.search(r"gRPC on port (\d+), HTTP on port (\d+)", text)
@@ -47,18 +47,18 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = 300) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout)
 
-    def run(self, *words: object, timeout: float = 300) -> subprocess.CompletedProcess:
+    def run(self, *words: object, timeout: float = 900) -> subprocess.CompletedProcess:
         """The command line with these words; its output as text."""
         return subprocess.run(
             [self.bin_dir / "client" / "featurescope", "--server", f"127.0.0.1:{self.port}",
              *map(str, words)],
             capture_output=True, text=True, errors="replace", timeout=timeout, env=plain_environment())
 
-    def json(self, *words: object, timeout: float = 300):
+    def json(self, *words: object, timeout: float = 900):
         """The JSON that a command prints: one value, or a list where it prints several lines."""
         done = self.run(*words, "--json", timeout=timeout)
         assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -76,7 +76,7 @@ def plain_environment() -> dict:
     return {k: v for k, v in os.environ.items() if k != "FEATURESCOPE_SERVER"}
 
 
-def wait_for(condition, timeout: float = 120, what: str = "condition") -> None:
+def wait_for(condition, timeout: float = 600, what: str = "condition") -> None:
     """Polls until `condition` gives something true."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
