@@ -275,7 +275,7 @@ TEST(DeviceWorkerTest, CancelledBackgroundWorkReturnsWhileTheDeviceIsBusy) {
 
 TEST(DeviceWorkerTest, InteractiveWorkGoesBeforeBackgroundQuanta) {
   Journal journal;
-  DeviceWorker worker({});
+  DeviceWorker worker({.max_background_wait = absl::InfiniteDuration()});
   Hold hold(&worker);
   std::thread job([&] {
     EXPECT_TRUE(worker

@@ -148,7 +148,7 @@ BackendCounts Backend::counts() const {
 bool Backend::Await(bool (*predicate)(const BackendCounts&)) const {
   absl::MutexLock lock(&mutex_);
   auto met = [this, predicate] { return predicate(counts_); };
-  return mutex_.AwaitWithTimeout(absl::Condition(&met), absl::Seconds(10));
+  return mutex_.AwaitWithTimeout(absl::Condition(&met), absl::Minutes(2));
 }
 
 grpc::ServerGenericBidiReactor* Backend::CreateReactor(grpc::GenericCallbackServerContext* ctx) {

@@ -39,7 +39,7 @@ class Backend final : public grpc::CallbackGenericService {
   void Release();
 
   BackendCounts counts() const;
-  // Waits until `predicate(counts)`; false after ten seconds.
+  // Waits until `predicate(counts)`; false after two minutes.
   bool Await(bool (*predicate)(const BackendCounts&)) const;
 
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* ctx) override;

@@ -298,7 +298,7 @@ TEST_F(GatewayTest, DrainLetsRunningCallsFinish) {
   EXPECT_EQ(health.headers.at("connection"), "close");
   EXPECT_EQ(StatusOf(Call("Unary", "late")), 14);
 
-  std::thread drain([&] { gateway_->Drain(absl::Seconds(10)); });
+  std::thread drain([&] { gateway_->Drain(absl::Minutes(2)); });
   backend_.Release();
   EXPECT_EQ(StatusOf(waiting.ReadResponse()), 0);
   waiting.Close();

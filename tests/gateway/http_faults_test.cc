@@ -201,7 +201,13 @@ TEST_F(HttpFaultsTest, SlowHeadAndSlowBodyEndTheConnection) {
   EXPECT_TRUE(slow_head.AwaitClose());
   EXPECT_TRUE(slow_body.AwaitClose());
   EXPECT_EQ(backend_.counts().started, 0);
-  ExpectStillServing();
+  // Still serving; on a loaded machine even an honest head may come too late once.
+  const absl::Time deadline = absl::Now() + absl::Minutes(2);
+  int status = 0;
+  while (status != 200 && absl::Now() < deadline) {
+    status = Exchange(port_, GetRequest("/healthz")).status;
+  }
+  EXPECT_EQ(status, 200);
 }
 
 TEST_F(HttpFaultsTest, IdleConnectionsEnd) {
@@ -226,8 +232,9 @@ TEST_F(HttpFaultsTest, ConnectionsPerAddressAreBounded) {
   EXPECT_EQ(gateway_->stats().refused_connections, 1u);
   clients.clear();
   // Their places come free when the server has noticed.
+  const absl::Time deadline = absl::Now() + absl::Minutes(2);
   int status = 503;
-  for (int i = 0; i < 1000 && status != 200; ++i) {
+  while (status != 200 && absl::Now() < deadline) {
     status = Exchange(port_, GetRequest("/healthz")).status;
   }
   EXPECT_EQ(status, 200);
@@ -242,7 +249,7 @@ TEST_F(HttpFaultsTest, DisconnectsAtEveryByteLeaveNothingBehind) {
   }
   ExpectStillServing();
   EXPECT_TRUE(backend_.Await([](const BackendCounts& c) { return c.active == 0; }));
-  gateway_->Drain(absl::Seconds(5));
+  gateway_->Drain(absl::Minutes(2));
   EXPECT_EQ(gateway_->stats().open_connections, 0u);
 }
 

@@ -39,7 +39,7 @@ class RawClient {
   // Reads until `n` bytes are there or the connection ends.
   std::string ReadBytes(size_t n);
   // True when the peer closes (or resets) without sending more, within `timeout`.
-  bool AwaitClose(absl::Duration timeout = absl::Seconds(10));
+  bool AwaitClose(absl::Duration timeout = absl::Minutes(2));
 
  private:
   bool Fill();                            // one recv into pending_; false at the end
