@@ -89,11 +89,11 @@ has corpus demo-corpus || featurescope corpus add demo-corpus deploy/demo/corpus
 if ! has sae demo-topk; then
   step "training a TopK SAE on the residual stream after layer 3"
   featurescope train --id demo-topk --model demo-lm --corpus demo-corpus --hook blocks.3.hook_resid_post \
-    --architecture topk --k 32 --d-sae 2048 --tokens 1200000 --batch-size 2048 --lr 1e-3 --wait
+    --architecture topk --k 32 --d-sae 2048 --tokens 1000000 --batch-size 2048 --lr 1e-3 --wait
 fi
 if ! featurescope sae show demo-topk --json | grep -q '"indexed_corpora":\["demo-corpus"\]'; then
   step "indexing every feature over the corpus"
-  featurescope index --sae demo-topk --corpus demo-corpus --wait
+  featurescope index --sae demo-topk --corpus demo-corpus --tokens 400000 --wait
 fi
 
 step "a short tour"
