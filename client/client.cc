@@ -42,6 +42,11 @@ Client::Client(const std::string& address) : address_(address) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   // A server on this machine is not reached through a proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // A connection that fails in passing is tried again; a server that is not there costs half a
+  // second.
+  arguments.SetServiceConfigJSON(R"({"methodConfig": [{"name": [{}], "retryPolicy": {
+      "maxAttempts": 3, "initialBackoff": "0.2s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE"]}}]})");
   channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   catalog_ = v1::CatalogService::NewStub(channel_);
   explore_ = v1::ExploreService::NewStub(channel_);

@@ -49,6 +49,9 @@ stop_server() {
 start_server() {
   mkdir -p "$data_dir"
   chmod 700 "$data_dir"
+  touch "$log"
+  local log_lines
+  log_lines=$(wc -l <"$log")
   setsid build/dev/server/featurescope-server --data_dir "$data_dir" --listen "127.0.0.1:$port" \
     --http "127.0.0.1:$http_port" --web_dir web/dist </dev/null >>"$log" 2>&1 &
   echo $! >"$pid_file"
@@ -59,7 +62,7 @@ start_server() {
       rm -f "$pid_file"
       exit 1
     fi
-    if curl -fsS --noproxy '*' -o /dev/null "$url/healthz" 2>/dev/null; then return; fi
+    if grep -q 'serving gRPC' <(tail -n "+$((log_lines + 1))" "$log"); then return; fi
     sleep 0.1
   done
   echo "the server does not answer at $url; its log is $log" >&2
@@ -67,7 +70,7 @@ start_server() {
 }
 
 featurescope() { build/dev/client/featurescope --server "127.0.0.1:$port" "$@"; }
-has() { featurescope "$1" list --json | grep -q "\"id\":\"$2\""; }
+has() { grep -q "\"id\":\"$2\"" <<<"$(featurescope "$1" list --json)"; }
 step() { printf '\n==> %s\n' "$*"; }
 
 if [ $stop = yes ]; then stop_server; exit 0; fi
@@ -91,7 +94,7 @@ if ! has sae demo-topk; then
   featurescope train --id demo-topk --model demo-lm --corpus demo-corpus --hook blocks.3.hook_resid_post \
     --architecture topk --k 32 --d-sae 2048 --tokens 1000000 --batch-size 2048 --lr 1e-3 --wait
 fi
-if ! featurescope sae show demo-topk --json | grep -q '"indexed_corpora":\["demo-corpus"\]'; then
+if ! grep -q '"indexed_corpora":\["demo-corpus"\]' <<<"$(featurescope sae show demo-topk --json)"; then
   step "indexing every feature over the corpus"
   featurescope index --sae demo-topk --corpus demo-corpus --tokens 400000 --wait
 fi

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 node_version=22.22.0 # used where the installed Node is too old for the web build
 packages=(
-  clang clang-format libclang-rt-14-dev llvm-14 g++ cmake ninja-build ccache git ca-certificates pkg-config
+  clang clang-format libclang-rt-14-dev g++ cmake ninja-build ccache git ca-certificates pkg-config
   # Without OpenBLAS, LibTorch uses the reference BLAS and matrix products run 26 times slower.
   libtorch-dev libopenblas0-openmp libgomp1
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc

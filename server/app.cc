@@ -19,6 +19,8 @@ namespace featurescope {
 namespace {
 
 constexpr char kVersion[] = "0.1.0";
+// For answers that are already computed to reach browsers.
+constexpr absl::Duration kLastAnswers = absl::Seconds(2);
 
 ComputeEnvironment Inspect(const AppOptions& options) {
   SetComputeThreads(options.threads);
@@ -69,14 +71,15 @@ class AppImpl final : public App {
   void Stop() override {
     if (stopped_) return;
     stopped_ = true;
-    // Calls first, while everything they use is there; then the job, which writes its checkpoint.
+    // New calls are refused; the job writes its checkpoint and its watchers are let go; the calls
+    // that run have the device to themselves and may end; what is left then fails.
     if (gateway_ != nullptr) gateway_->StopAccepting();
     if (rpc_ != nullptr) rpc_->StopAccepting();
-    if (queue_ != nullptr) queue_->Shutdown();
     if (runner_ != nullptr) runner_->Stop();
-    if (gateway_ != nullptr) gateway_->Drain(options_.drain);
+    if (queue_ != nullptr) queue_->Shutdown();
+    if (rpc_ != nullptr) rpc_->WaitForCalls(options_.drain);
     if (worker_ != nullptr) worker_->Shutdown();
-    if (rpc_ != nullptr) rpc_->Drain(options_.drain);
+    if (gateway_ != nullptr) gateway_->Drain(kLastAnswers);
     gateway_.reset();
     rpc_.reset();
     runner_.reset();

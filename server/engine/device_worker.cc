@@ -259,6 +259,12 @@ std::vector<DeviceWorker::Task> DeviceWorker::TakeBatch() {
 
 void DeviceWorker::RunInteractiveTurn(const std::vector<Task>& batch) {
   const absl::Time start = absl::Now();
+  {
+    // Before it runs, so that whoever has an answer finds it counted.
+    MutexLock lock(&mutex_);
+    ++stats_.interactive_batches;
+    stats_.interactive_tasks += batch.size();
+  }
   std::vector<Task> again;
   const absl::Status status = Guarded([&] {
     again = batch.front()->RunBatch(batch);
@@ -272,8 +278,6 @@ void DeviceWorker::RunInteractiveTurn(const std::vector<Task>& batch) {
   bool shutting_down = false;
   {
     MutexLock lock(&mutex_);
-    ++stats_.interactive_batches;
-    stats_.interactive_tasks += batch.size();
     stats_.interactive_busy += absl::Now() - start;
     n_continuing_ = 0;
     shutting_down = shutting_down_;

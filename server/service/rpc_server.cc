@@ -84,7 +84,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
 }
 
 RpcServer::~RpcServer() {
-  if (server_ != nullptr) Drain(absl::ZeroDuration());
+  if (server_ != nullptr) Shutdown();
 }
 
 void RpcServer::StopAccepting() {
@@ -93,12 +93,15 @@ void RpcServer::StopAccepting() {
   watchers_.Drain(absl::ZeroDuration());
 }
 
-void RpcServer::Drain(absl::Duration timeout) {
-  StopAccepting();
+void RpcServer::WaitForCalls(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   pool_.Drain(timeout);
   watchers_.Drain(deadline - absl::Now());
-  // In-process calls are cut by Shutdown at once, so the waiting was done above.
+}
+
+void RpcServer::Shutdown() {
+  StopAccepting();
+  // Gives in-process calls no time at all, whatever its deadline: WaitForCalls did that.
   server_->Shutdown(absl::ToChronoTime(absl::Now()));
   server_->Wait();
 }

@@ -39,8 +39,10 @@ class RpcServer {
 
   // From now on health answers NOT_SERVING and new calls UNAVAILABLE.
   void StopAccepting();
-  // Waits for the running calls, then ends what is left. Once.
-  void Drain(absl::Duration timeout);
+  // StopAccepting, then waits up to `timeout` for the running calls.
+  void WaitForCalls(absl::Duration timeout);
+  // Ends what still runs and closes the port. Gateways in front of this server must be gone.
+  void Shutdown();
 
  private:
   RpcServer(const RpcServerOptions& options, ServiceDependencies dependencies);

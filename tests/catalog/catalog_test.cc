@@ -12,7 +12,7 @@
 #include "server/catalog/staging.h"
 #include "server/store/index_db.h"
 #include "tests/catalog/tiny_model.h"
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
 namespace {

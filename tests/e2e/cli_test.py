@@ -406,6 +406,15 @@ class JobsUnderFireTest(ServerTest):
 
         wait_for(generating, what="the end of the abandoned call")
 
+    def test_sigterm_lets_a_running_generation_end(self):
+        client = self.server.spawn("generate", "--model", "demo-lm", "--prompt", "Once", "--max-tokens", 200)
+        client.stdout.read(6)
+        code = self.server.terminate()
+        out, err = client.communicate(timeout=60)
+        self.server.start()
+        self.assertEqual((client.returncode, code), (0, 0), err)
+        self.assertGreater(len(out), 200)
+
     def test_many_clients_at_once_all_get_answers(self):
         results = []
 

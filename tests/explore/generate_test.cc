@@ -99,18 +99,21 @@ TEST(GenerateTest, ATextDoesNotDependOnItsCompany) {
     return request;
   };
   constexpr uint32_t kCallers = 6;
+  // Before the threads: the SAEs' random weights come from LibTorch's one global generator.
+  std::vector<GenerateRequest> requests;
+  for (uint32_t c = 0; c < kCallers; ++c) requests.push_back(make_request(c));
   DeviceWorker worker({});
   std::vector<std::thread> callers;
   std::vector<GeneratedText> together(kCallers);
   for (uint32_t c = 0; c < kCallers; ++c) {
     callers.emplace_back([&, c] {
-      const absl::Status status = GenerateInto(make_request(c), worker, &together[c]);
+      const absl::Status status = GenerateInto(requests[c], worker, &together[c]);
       EXPECT_TRUE(status.ok()) << status;
     });
   }
   for (std::thread& caller : callers) caller.join();
   for (uint32_t c = 0; c < kCallers; ++c) {
-    const GeneratedText alone = GenerateOrDie(make_request(c));
+    const GeneratedText alone = GenerateOrDie(requests[c]);
     EXPECT_EQ(together[c].ids(Branch::kSteered), alone.ids(Branch::kSteered)) << c;
     EXPECT_EQ(together[c].ids(Branch::kBaseline), alone.ids(Branch::kBaseline)) << c;
   }

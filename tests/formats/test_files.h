@@ -4,36 +4,14 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
-
-// A directory that is gone with its content when the test ends.
-class TempDir {
- public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "featurescope_XXXXXX").string();
-    if (mkdtemp(&name[0]) == nullptr) abort();
-    path_ = name;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 inline std::string WriteBytes(const std::string& path, absl::string_view bytes) {
   std::ofstream(path, std::ios::binary)

@@ -16,7 +16,7 @@
 #include "server/jobs/job_queue.h"
 #include "server/jobs/job_runner.h"
 #include "tests/catalog/tiny_model.h"
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 extern char** environ;
 

@@ -18,7 +18,7 @@
 #include "server/jobs/job_runner.h"
 #include "server/service/rpc_server.h"
 #include "tests/catalog/tiny_model.h"
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
 namespace {
@@ -162,7 +162,8 @@ class ServicesTest : public ::testing::Test {
     queue_->Shutdown();
     runner_->Stop();
     worker_->Shutdown();
-    rpc_->Drain(kPatience);
+    rpc_->WaitForCalls(kPatience);
+    rpc_->Shutdown();
     rpc_.reset();
     runner_.reset();
   }

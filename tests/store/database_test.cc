@@ -11,7 +11,7 @@
 #include <fstream>
 #include <vector>
 
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
 namespace {

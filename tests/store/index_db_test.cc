@@ -15,7 +15,7 @@
 #include <set>
 #include <thread>
 
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
 namespace {

@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "server/store/state_schema.h"
-#include "tests/store/temp_dir.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
 namespace {

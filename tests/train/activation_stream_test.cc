@@ -48,7 +48,7 @@ class ActivationStreamTest : public testing::Test {
     return out;
   }
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
   TrainingInputs inputs_;
   TrainingSpec spec_;
 };
@@ -87,7 +87,7 @@ TEST_F(ActivationStreamTest, SpecialTokensAreLeftOut) {
 }
 
 TEST(SpecTest, RefusalsNameTheField) {
-  TemporaryDirectory directory;
+  TempDir directory;
   const TrainingInputs inputs = TinyInputs(directory / "corpus");
   const auto message = [&](void (*change)(TrainingSpec&)) {
     TrainingSpec spec = TinySpec();
@@ -113,7 +113,7 @@ TEST(SpecTest, RefusalsNameTheField) {
 }
 
 TEST(SpecTest, DefaultsFollowTheDocumentation) {
-  TemporaryDirectory directory;
+  TempDir directory;
   const TrainingInputs inputs = TinyInputs(directory / "corpus");
   TrainingSpec spec;
   spec.d_sae = 16384;

@@ -79,7 +79,7 @@ class RunTrainingTest : public testing::Test {
     std::atomic<bool> stopped_{false};
   };
 
-  TemporaryDirectory directory_;
+  TempDir directory_;
   TrainingInputs inputs_;
   DeviceWorker device_;
   RunContext ctx_;

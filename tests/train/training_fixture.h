@@ -3,34 +3,15 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "server/base/hash.h"
 #include "server/train/spec.h"
+#include "tests/base/temp_dir.h"
 
 namespace featurescope {
-
-// A directory that goes away with the object.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = testing::TempDir() + "/train_test_XXXXXX";
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 // The model of tests/golden/lm/gpt2 and a corpus of `n_tokens` in contexts of 16, BOS first.
 inline TrainingInputs TinyInputs(const std::string& corpus_dir, int n_tokens = 600) {
