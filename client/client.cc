@@ -45,8 +45,12 @@ Client::Client(const std::string& address) : address_(address) {
   // A connection that fails in passing is tried again; a server that is not there costs half a
   // second.
   arguments.SetServiceConfigJSON(R"({"methodConfig": [{"name": [{}], "retryPolicy": {
-      "maxAttempts": 3, "initialBackoff": "0.2s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
+      "maxAttempts": 4, "initialBackoff": "0.3s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE"]}}]})");
+  // The channel's own pause between connections, else 1 s, must be shorter than those pauses.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   catalog_ = v1::CatalogService::NewStub(channel_);
   explore_ = v1::ExploreService::NewStub(channel_);
