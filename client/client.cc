@@ -42,8 +42,8 @@ Client::Client(const std::string& address) : address_(address) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   // A server on this machine is not reached through a proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // A connection that fails in passing is tried again; a server that is not there costs half a
-  // second.
+  // A connection that fails in passing is tried again; a server that is not there costs about
+  // a second.
   arguments.SetServiceConfigJSON(R"({"methodConfig": [{"name": [{}], "retryPolicy": {
       "maxAttempts": 4, "initialBackoff": "0.3s", "maxBackoff": "0.5s", "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE"]}}]})");
