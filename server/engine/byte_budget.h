@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "server/engine/mutex.h"
+#include "server/base/mutex.h"
 
 namespace featurescope {
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "server/engine/mutex.h"
+#include "server/base/mutex.h"
 
 namespace featurescope {
 

@@ -20,7 +20,7 @@
 #include "absl/types/span.h"
 #include "server/base/cancel.h"
 #include "server/engine/byte_budget.h"
-#include "server/engine/mutex.h"
+#include "server/base/mutex.h"
 
 namespace featurescope {
 

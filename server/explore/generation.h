@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "server/engine/device_worker.h"
-#include "server/engine/mutex.h"
+#include "server/base/mutex.h"
 #include "server/explore/generate.h"
 #include "server/explore/intervention.h"
 #include "server/model/kv_cache.h"

@@ -17,9 +17,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "server/base/hash.h"
+#include "server/base/mutex.h"
 #include "server/store/database.h"
 
 namespace featurescope {
@@ -271,11 +271,12 @@ class IndexReader {
   std::vector<bool> token_special_;
 
   // All connections are made at once: a later one could see another file of the same name.
-  mutable absl::Mutex pool_mutex_;
+  mutable Mutex pool_mutex_;
+  mutable CondVar returned_;  // a connection came back to idle_
   mutable std::vector<std::unique_ptr<Database>> idle_ ABSL_GUARDED_BY(pool_mutex_);
 
   // What listing computes once.
-  mutable absl::Mutex cache_mutex_;
+  mutable Mutex cache_mutex_;
   mutable std::map<std::pair<FeatureOrder, bool>, std::shared_ptr<const std::vector<uint32_t>>>
       orders_ ABSL_GUARDED_BY(cache_mutex_);
   // The strongest token and the top logits' tokens of feature f are feature_tokens_

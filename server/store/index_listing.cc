@@ -90,7 +90,7 @@ std::string MakePageToken(const FeatureQuery& query, const FeatureRow& last) {
 
 std::shared_ptr<const std::vector<uint32_t>> IndexReader::Order(FeatureOrder order,
                                                                 bool descending) const {
-  absl::MutexLock lock(&cache_mutex_);
+  MutexLock lock(&cache_mutex_);
   auto& kept = orders_[{order, descending}];
   if (kept == nullptr) {
     std::vector<std::pair<double, uint32_t>> keys;
@@ -130,7 +130,7 @@ absl::Status IndexReader::LoadFeatureTokens() const {
 
 absl::StatusOr<std::shared_ptr<const std::vector<bool>>> IndexReader::MatchTokenText(
     const std::string& text) const {
-  absl::MutexLock lock(&cache_mutex_);
+  MutexLock lock(&cache_mutex_);
   for (const auto& [kept_text, match] : matches_) {
     if (kept_text == text) return match;
   }

@@ -76,18 +76,16 @@ bool AllFinite(const FeatureRow& r) {
 }  // namespace
 
 IndexReader::Lease::Lease(const IndexReader* reader) : reader_(reader) {
-  absl::MutexLock lock(&reader->pool_mutex_);
-  const auto idle = [reader]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(reader->pool_mutex_) {
-    return !reader->idle_.empty();
-  };
-  reader->pool_mutex_.Await(absl::Condition(&idle));
+  MutexLock lock(&reader->pool_mutex_);
+  while (reader->idle_.empty()) reader->returned_.Wait(&reader->pool_mutex_);
   database_ = std::move(reader->idle_.back());
   reader->idle_.pop_back();
 }
 
 IndexReader::Lease::~Lease() {
-  absl::MutexLock lock(&reader_->pool_mutex_);
+  MutexLock lock(&reader_->pool_mutex_);
   reader_->idle_.push_back(std::move(database_));
+  reader_->returned_.Signal();
 }
 
 IndexReader::IndexReader(std::string path) : path_(std::move(path)) {}
@@ -115,7 +113,7 @@ absl::Status IndexReader::Connect() {
     ASSIGN_OR_RETURN(const auto after, FileIdentity(path_));
     if (before != after) continue;  // replaced meanwhile
     if (!whole) return Damaged("its size is not the one it was written with");
-    absl::MutexLock lock(&pool_mutex_);
+    MutexLock lock(&pool_mutex_);
     idle_ = std::move(connections);
     return absl::OkStatus();
   }

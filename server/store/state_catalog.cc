@@ -160,7 +160,7 @@ int64_t WallMs() { return absl::ToUnixMillis(absl::Now()); }
 
 absl::Status StateDb::AddModel(const ModelRow& r) {
   RETURN_IF_ERROR(CheckId(r.id, "model id"));
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   RETURN_IF_ERROR(CheckNew(writer_.get(), "model", "model", r.id, ""));
   {
@@ -191,7 +191,7 @@ absl::Status StateDb::AddModel(const ModelRow& r) {
 
 absl::Status StateDb::AddSae(const SaeRow& r) {
   RETURN_IF_ERROR(CheckId(r.id, "SAE id"));
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   RETURN_IF_ERROR(CheckNew(writer_.get(), "sae", "SAE", r.id, r.model_id));
   {
@@ -222,7 +222,7 @@ absl::Status StateDb::AddSae(const SaeRow& r) {
 
 absl::Status StateDb::AddCorpus(const CorpusRow& r) {
   RETURN_IF_ERROR(CheckId(r.id, "corpus id"));
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   RETURN_IF_ERROR(CheckNew(writer_.get(), "corpus", "corpus", r.id, r.model_id));
   {
@@ -245,32 +245,32 @@ absl::Status StateDb::AddCorpus(const CorpusRow& r) {
 }
 
 absl::StatusOr<ModelRow> StateDb::GetModel(absl::string_view id) const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return GetRow(reader_.get(), "model", kModelColumns, id, ReadModel);
 }
 
 absl::StatusOr<SaeRow> StateDb::GetSae(absl::string_view id) const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return GetRow(reader_.get(), "sae", kSaeColumns, id, ReadSae);
 }
 
 absl::StatusOr<CorpusRow> StateDb::GetCorpus(absl::string_view id) const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return GetRow(reader_.get(), "corpus", kCorpusColumns, id, ReadCorpus);
 }
 
 absl::StatusOr<std::vector<ModelRow>> StateDb::ListModels() const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return ListRows(reader_.get(), "model", kModelColumns, ReadModel);
 }
 
 absl::StatusOr<std::vector<SaeRow>> StateDb::ListSaes() const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return ListRows(reader_.get(), "sae", kSaeColumns, ReadSae);
 }
 
 absl::StatusOr<std::vector<CorpusRow>> StateDb::ListCorpora() const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return ListRows(reader_.get(), "corpus", kCorpusColumns, ReadCorpus);
 }
 
@@ -280,7 +280,7 @@ absl::Status StateDb::DeleteCorpus(absl::string_view id) { return Delete("corpus
 
 absl::Status StateDb::Delete(absl::string_view table, absl::string_view id) {
   const absl::string_view kind = table == "sae" ? "SAE" : table;
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   Database* db = writer_.get();
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(db));
   ASSIGN_OR_RETURN(const bool exists, Exists(db, table, id));

@@ -28,10 +28,10 @@ StateDb::StateDb(std::string path, StateDbOptions options)
 StateDb::~StateDb() {
   // The writer closes last: it checkpoints, and the log's absence says that the stop was clean.
   {
-    absl::MutexLock lock(&read_mutex_);
+    MutexLock lock(&read_mutex_);
     reader_.reset();
   }
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   writer_.reset();
 }
 
@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<StateDb>> StateDb::Open(const std::string& path,
   std::unique_ptr<StateDb> db(new StateDb(path, options));
   absl::Status status;
   {
-    absl::MutexLock lock(&db->write_mutex_);
+    MutexLock lock(&db->write_mutex_);
     status = db->Prepare(unclean);
   }
   if (absl::IsDataLoss(status)) {
@@ -64,7 +64,7 @@ absl::Status StateDb::Prepare(bool unclean) {
   RETURN_IF_ERROR(writer_->Migrate(kStateMigrations, kStateApplicationId));
   RETURN_IF_ERROR(Recover());
   {
-    absl::MutexLock lock(&read_mutex_);
+    MutexLock lock(&read_mutex_);
     ASSIGN_OR_RETURN(reader_, Database::Open(path_, OpenMode::kReader));
   }
   ASSIGN_OR_RETURN(Statement last, writer_->Prepare("SELECT coalesce(max(id), '') FROM job"));

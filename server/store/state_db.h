@@ -16,9 +16,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "server/base/mutex.h"
 #include "server/store/database.h"
 
 namespace featurescope {
@@ -244,10 +244,10 @@ class StateDb {
 
   const std::string path_;
   const StateDbOptions options_;
-  mutable absl::Mutex write_mutex_;
+  mutable Mutex write_mutex_;
   std::unique_ptr<Database> writer_ ABSL_GUARDED_BY(write_mutex_);
   std::string last_job_id_ ABSL_GUARDED_BY(write_mutex_);
-  mutable absl::Mutex read_mutex_;
+  mutable Mutex read_mutex_;
   std::unique_ptr<Database> reader_ ABSL_GUARDED_BY(read_mutex_);
 };
 

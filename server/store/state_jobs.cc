@@ -186,7 +186,7 @@ absl::Status StateDb::CheckSubmission(const JobSubmission& submission) {
 }
 
 absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
                    FindSubmittedIn(writer_.get(), submission));
@@ -219,12 +219,12 @@ absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
 
 absl::StatusOr<std::optional<JobRow>> StateDb::FindSubmitted(
     const JobSubmission& submission) const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return FindSubmittedIn(reader_.get(), submission);
 }
 
 absl::StatusOr<JobRow> StateDb::GetJob(absl::string_view id) const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   return GetJobFrom(reader_.get(), id);
 }
 
@@ -245,7 +245,7 @@ absl::StatusOr<JobPage> StateDb::ListJobs(absl::Span<const JobState> states, uin
                                   }),
                     ")");
   }
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   ASSIGN_OR_RETURN(Statement select,
                    reader_->Prepare(absl::StrCat("SELECT " JOB_COLUMNS " FROM job WHERE ", where,
                                                  " ORDER BY id DESC LIMIT ?2")));
@@ -261,7 +261,7 @@ absl::StatusOr<JobPage> StateDb::ListJobs(absl::Span<const JobState> states, uin
 }
 
 absl::StatusOr<std::vector<JobRow>> StateDb::UnfinishedJobs() const {
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   ASSIGN_OR_RETURN(Statement select,
                    reader_->Prepare("SELECT " JOB_COLUMNS " FROM job WHERE state IN " UNFINISHED
                                     " ORDER BY id"));
@@ -270,7 +270,7 @@ absl::StatusOr<std::vector<JobRow>> StateDb::UnfinishedJobs() const {
 
 absl::StatusOr<std::optional<JobRow>> StateDb::ClaimJob() {
   const int64_t now = SteadyMs();
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   std::optional<JobRow> job;
   {
@@ -307,7 +307,7 @@ absl::Status StateDb::RunFenced(Statement& update, int id_index, absl::string_vi
 
 absl::Status StateDb::Heartbeat(absl::string_view id, int64_t lease_epoch) {
   const int64_t expires = SteadyMs() + absl::ToInt64Milliseconds(options_.lease);
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Statement update, writer_->Prepare("UPDATE job SET lease_expires_ms=?" FENCE));
   return RunFenced(update.Bind(1, expires), 2, id, lease_epoch);
 }
@@ -315,7 +315,7 @@ absl::Status StateDb::Heartbeat(absl::string_view id, int64_t lease_epoch) {
 absl::Status StateDb::UpdateProgress(absl::string_view id, int64_t lease_epoch,
                                      const JobProgress& progress) {
   const int64_t expires = SteadyMs() + absl::ToInt64Milliseconds(options_.lease);
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Statement update,
                    writer_->Prepare("UPDATE job SET progress=?1, best_progress=max(best_progress, "
                                     "?1), phase=?2, tokens_done=?3, tokens_per_second=?4, "
@@ -330,7 +330,7 @@ absl::Status StateDb::UpdateProgress(absl::string_view id, int64_t lease_epoch,
 absl::Status StateDb::FinishJob(absl::string_view id, int64_t lease_epoch, JobState state,
                                 absl::string_view error) {
   if (!IsFinal(state)) return Internal("job ", id, " cannot finish as ", JobStateName(state));
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(
       Statement update,
       writer_->Prepare("UPDATE job SET state=?1, error=?2, finished_ms=?3, lease_expires_ms=0, "
@@ -345,7 +345,7 @@ absl::Status StateDb::ReleaseJob(absl::string_view id, int64_t lease_epoch, JobS
   if (state != JobState::kQueued && state != JobState::kPaused) {
     return Internal("job ", id, " cannot be released as ", JobStateName(state));
   }
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(
       Statement update,
       writer_->Prepare("UPDATE job SET state=CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE "
@@ -358,7 +358,7 @@ absl::Status StateDb::ReleaseJob(absl::string_view id, int64_t lease_epoch, JobS
 }
 
 absl::Status StateDb::ResumeJob(absl::string_view id) {
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(
       Statement update,
       writer_->Prepare("UPDATE job SET state='queued', error='' WHERE id=? AND state='paused'"));
@@ -366,7 +366,7 @@ absl::Status StateDb::ResumeJob(absl::string_view id) {
 }
 
 absl::StatusOr<JobRow> StateDb::RequestCancel(absl::string_view id) {
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   ASSIGN_OR_RETURN(JobRow job, GetJobFrom(writer_.get(), id));
   if (IsFinal(job.state)) {

@@ -40,7 +40,7 @@ std::map<std::string, double> DecodeValues(absl::string_view text) {
 absl::Status StateDb::AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
                                     absl::Span<const MetricRow> points) {
   if (points.empty()) return absl::OkStatus();
-  absl::MutexLock lock(&write_mutex_);
+  MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   {
     ASSIGN_OR_RETURN(Statement fence,
@@ -67,7 +67,7 @@ absl::Status StateDb::AppendMetrics(absl::string_view job_id, int64_t lease_epoc
 absl::StatusOr<std::vector<MetricRow>> StateDb::GetMetrics(absl::string_view job_id,
                                                            uint32_t max_points) const {
   if (max_points < 2) return InvalidArgument("max_points ", max_points, " is less than 2");
-  absl::MutexLock lock(&read_mutex_);
+  MutexLock lock(&read_mutex_);
   {
     ASSIGN_OR_RETURN(Statement job, reader_->Prepare("SELECT 1 FROM job WHERE id=?"));
     ASSIGN_OR_RETURN(const bool found, job.BindText(1, job_id).Step());

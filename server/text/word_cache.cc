@@ -13,7 +13,7 @@ WordCache::Shard& WordCache::ShardOf(absl::string_view word) const {
 bool WordCache::Append(absl::string_view word, std::vector<uint32_t>* ids) const {
   if (word.empty() || word.size() > kMaxWordBytes) return false;
   Shard& shard = ShardOf(word);
-  absl::MutexLock lock(&shard.mutex);
+  MutexLock lock(&shard.mutex);
   const auto found = shard.words.find(word);
   if (found == shard.words.end()) return false;
   ids->insert(ids->end(), found->second.begin(), found->second.end());
@@ -23,7 +23,7 @@ bool WordCache::Append(absl::string_view word, std::vector<uint32_t>* ids) const
 void WordCache::Insert(absl::string_view word, const uint32_t* ids, size_t n) const {
   if (word.empty() || word.size() > kMaxWordBytes) return;
   Shard& shard = ShardOf(word);
-  absl::MutexLock lock(&shard.mutex);
+  MutexLock lock(&shard.mutex);
   if (shard.words.size() >= kMaxWordsPerShard) shard.words.clear();
   shard.words.try_emplace(std::string(word), ids, ids + n);
 }

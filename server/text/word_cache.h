@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
+#include "server/base/mutex.h"
 
 namespace featurescope {
 
@@ -29,7 +29,7 @@ class WordCache {
   static constexpr size_t kMaxWordsPerShard = 4096;
 
   struct alignas(64) Shard {
-    absl::Mutex mutex;
+    Mutex mutex;
     absl::flat_hash_map<std::string, absl::InlinedVector<uint32_t, 6>> words ABSL_GUARDED_BY(mutex);
   };
   Shard& ShardOf(absl::string_view word) const;

@@ -2,11 +2,13 @@
 // annotations. ThreadSanitizer understands these; it cannot see into Debian's Abseil.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace featurescope {
@@ -51,6 +53,17 @@ class CondVar {
     std::unique_lock<std::mutex> lock(mutex->mutex_, std::adopt_lock);
     condition_.wait_for(lock, absl::ToChronoMicroseconds(timeout));
     lock.release();
+  }
+  // The same, until `deadline`. False when it has passed already.
+  bool WaitUntil(Mutex* mutex, absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (deadline == absl::InfiniteFuture()) {
+      Wait(mutex);
+      return true;
+    }
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    WaitFor(mutex, std::min(left, absl::Hours(1)));
+    return true;
   }
   void Signal() { condition_.notify_one(); }
   void SignalAll() { condition_.notify_all(); }
