@@ -12,7 +12,7 @@ packages=(
   libtorch-dev libopenblas0-openmp libgomp1
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libabsl-dev libsqlite3-dev libboost-dev libsentencepiece-dev libutf8proc-dev
-  nlohmann-json3-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev
+  nlohmann-json3-dev zlib1g-dev libzstd-dev libcurl4-openssl-dev libgtest-dev libgmock-dev libbenchmark-dev
   python3 chromium fonts-dejavu-core
 )
 # A Node that came from elsewhere counts; Debian's npm would conflict with it.
