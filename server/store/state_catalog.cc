@@ -1,5 +1,6 @@
 // The catalog's rows of state.db.
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "server/base/status.h"
 #include "server/store/state_db.h"
@@ -10,14 +11,16 @@ namespace {
 constexpr char kModelColumns[] =
     "id, path, architecture, n_layers, d_model, n_heads, d_head, d_mlp, d_vocab, n_ctx, "
     "n_parameters, memory_bytes, has_tokenizer, prepend_bos, tokenizer_hash, hash, hook_names, "
-    "created_ms";
+    "tokenizer_kind, has_chat_template, source, warnings, created_ms";
 constexpr char kSaeColumns[] =
     "id, model_id, path, hook_name, architecture, d_in, d_sae, k, apply_b_dec_to_input, "
     "normalize_activations, format, context_size, prepend_bos, vectors_only, memory_bytes, hash, "
-    "training_job_id, created_ms";
+    "training_job_id, d_out, hook_name_out, main_file, overrides, file_dtype, activation, "
+    "prepend_bos_known, folds, "
+    "notes, warnings, center_writing_weights, trained_on, source, created_ms";
 constexpr char kCorpusColumns[] =
     "id, model_id, path, context_size, n_tokens, n_documents, n_contexts, prepend_bos, hash, "
-    "tokenizer_hash, created_ms";
+    "tokenizer_hash, n_heldout_contexts, n_heldout_tokens, layout, formats, created_ms";
 
 // Writes values to the parameters, or reads them from the columns, in order.
 class Binder {
@@ -26,6 +29,12 @@ class Binder {
   Binder& Text(absl::string_view value) {
     statement_->BindText(next_++, value);
     return *this;
+  }
+  Binder& Lines(const std::vector<std::string>& lines) {
+    const auto append = [](std::string* out, const std::string& line) {
+      absl::StrAppend(out, absl::StrReplaceAll(line, {{"\n", " "}}));
+    };
+    return Text(absl::StrJoin(lines, "\n", append));
   }
   template <typename T>
   Binder& Int(T value) {
@@ -41,48 +50,54 @@ class Binder {
 class RowReader {
  public:
   explicit RowReader(const Statement* statement) : statement_(statement) {}
-  RowReader& operator()(std::string* value) {
-    *value = statement_->Text(next_++);
-    return *this;
-  }
-  RowReader& operator()(bool* value) {
-    *value = statement_->Int(next_++) != 0;
-    return *this;
-  }
-  template <typename T>
-  RowReader& operator()(T* value) {
-    *value = static_cast<T>(statement_->Int(next_++));
-    return *this;
+  // The next columns, in order.
+  template <typename... Fields>
+  void Into(Fields*... fields) {
+    (Read(fields), ...);
   }
 
  private:
+  void Read(std::string* value) { *value = statement_->Text(next_++); }
+  void Read(std::vector<std::string>* lines) {
+    *lines = absl::StrSplit(statement_->Text(next_++), '\n', absl::SkipEmpty());
+  }
+  void Read(bool* value) { *value = statement_->Int(next_++) != 0; }
+  template <typename T>
+  void Read(T* value) {
+    *value = static_cast<T>(statement_->Int(next_++));
+  }
+
   const Statement* statement_;
   int next_ = 0;
 };
 
 ModelRow ReadModel(const Statement& s) {
   ModelRow r;
-  std::string hooks;
-  RowReader (&s) (&r.id) (&r.path) (&r.architecture) (&r.n_layers) (&r.d_model) (&r.n_heads) (
-      &r.d_head) (&r.d_mlp) (&r.d_vocab) (&r.n_ctx) (&r.n_parameters) (&r.memory_bytes) (
-      &r.has_tokenizer) (&r.prepend_bos) (&r.tokenizer_hash) (&r.hash) (&hooks)(&r.created_ms);
-  r.hook_names = absl::StrSplit(hooks, '\n', absl::SkipEmpty());
+  RowReader(&s).Into(&r.id, &r.path, &r.architecture, &r.n_layers, &r.d_model, &r.n_heads,
+                     &r.d_head, &r.d_mlp, &r.d_vocab, &r.n_ctx, &r.n_parameters, &r.memory_bytes,
+                     &r.has_tokenizer, &r.prepend_bos, &r.tokenizer_hash, &r.hash, &r.hook_names,
+                     &r.tokenizer_kind, &r.has_chat_template, &r.source, &r.warnings,
+                     &r.created_ms);
   return r;
 }
 
 SaeRow ReadSae(const Statement& s) {
   SaeRow r;
-  RowReader (&s) (&r.id) (&r.model_id) (&r.path) (&r.hook_name) (&r.architecture) (&r.d_in) (
-      &r.d_sae) (&r.k) (&r.apply_b_dec_to_input) (&r.normalize_activations) (&r.format) (
-      &r.context_size) (&r.prepend_bos) (&r.vectors_only) (&r.memory_bytes) (&r.hash) (
-      &r.training_job_id)(&r.created_ms);
+  RowReader(&s).Into(
+      &r.id, &r.model_id, &r.path, &r.hook_name, &r.architecture, &r.d_in, &r.d_sae, &r.k,
+      &r.apply_b_dec_to_input, &r.normalize_activations, &r.format, &r.context_size, &r.prepend_bos,
+      &r.vectors_only, &r.memory_bytes, &r.hash, &r.training_job_id, &r.d_out, &r.hook_name_out,
+      &r.main_file, &r.overrides, &r.file_dtype, &r.activation, &r.prepend_bos_known, &r.folds,
+      &r.notes, &r.warnings, &r.center_writing_weights, &r.trained_on, &r.source, &r.created_ms);
   return r;
 }
 
 CorpusRow ReadCorpus(const Statement& s) {
   CorpusRow r;
-  RowReader (&s) (&r.id) (&r.model_id) (&r.path) (&r.context_size) (&r.n_tokens) (&r.n_documents) (
-      &r.n_contexts) (&r.prepend_bos) (&r.hash) (&r.tokenizer_hash)(&r.created_ms);
+  RowReader(&s).Into(&r.id, &r.model_id, &r.path, &r.context_size, &r.n_tokens, &r.n_documents,
+                     &r.n_contexts, &r.prepend_bos, &r.hash, &r.tokenizer_hash,
+                     &r.n_heldout_contexts, &r.n_heldout_tokens, &r.layout, &r.formats,
+                     &r.created_ms);
   return r;
 }
 
@@ -182,7 +197,11 @@ absl::Status StateDb::AddModel(const ModelRow& r) {
         .Int(r.prepend_bos)
         .Text(r.tokenizer_hash)
         .Text(r.hash)
-        .Text(absl::StrJoin(r.hook_names, "\n"))
+        .Lines(r.hook_names)
+        .Text(r.tokenizer_kind)
+        .Int(r.has_chat_template)
+        .Text(r.source)
+        .Lines(r.warnings)
         .Int(WallMs());
     RETURN_IF_ERROR(insert.Run());
   }
@@ -214,6 +233,19 @@ absl::Status StateDb::AddSae(const SaeRow& r) {
         .Int(r.memory_bytes)
         .Text(r.hash)
         .Text(r.training_job_id)
+        .Int(r.d_out)
+        .Text(r.hook_name_out)
+        .Text(r.main_file)
+        .Text(r.overrides)
+        .Text(r.file_dtype)
+        .Text(r.activation)
+        .Int(r.prepend_bos_known)
+        .Lines(r.folds)
+        .Lines(r.notes)
+        .Lines(r.warnings)
+        .Int(r.center_writing_weights)
+        .Text(r.trained_on)
+        .Text(r.source)
         .Int(WallMs());
     RETURN_IF_ERROR(insert.Run());
   }
@@ -238,6 +270,10 @@ absl::Status StateDb::AddCorpus(const CorpusRow& r) {
         .Int(r.prepend_bos)
         .Text(r.hash)
         .Text(r.tokenizer_hash)
+        .Int(r.n_heldout_contexts)
+        .Int(r.n_heldout_tokens)
+        .Text(r.layout)
+        .Lines(r.formats)
         .Int(WallMs());
     RETURN_IF_ERROR(insert.Run());
   }

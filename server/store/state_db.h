@@ -44,7 +44,11 @@ struct ModelRow {
   std::string tokenizer_hash;           // empty without tokenizer
   std::string hash;                     // over configuration and weights
   std::vector<std::string> hook_names;  // in the order of a forward pass
-  int64_t created_ms = 0;               // since 1970; set when added
+  std::string tokenizer_kind;           // e.g. "byte-level BPE"; empty without tokenizer
+  bool has_chat_template = false;
+  std::string source;                 // where it came from
+  std::vector<std::string> warnings;  // one line each
+  int64_t created_ms = 0;             // since 1970; set when added
 };
 
 struct SaeRow {
@@ -64,7 +68,20 @@ struct SaeRow {
   bool vectors_only = false;
   uint64_t memory_bytes = 0;
   std::string hash;
-  std::string training_job_id;  // empty: not trained here
+  std::string training_job_id;          // empty: not trained here
+  uint32_t d_out = 0;                   // d_in unless a transcoder
+  std::string hook_name_out;            // hook_name unless a transcoder
+  std::string main_file;                // in `path`; empty: the directory as a whole
+  std::string overrides;                // settings in place of the files', as JSON; opaque here
+  std::string file_dtype;               // of the files, e.g. "float16"
+  std::string activation;               // in words
+  bool prepend_bos_known = false;       // the files say it
+  std::vector<std::string> folds;       // what was folded into the weights, one line each
+  std::vector<std::string> notes;       // why it was read as it was, one line each
+  std::vector<std::string> warnings;    // one line each
+  bool center_writing_weights = false;  // the model's activations are centred for this SAE
+  std::string trained_on;               // the model as the files name it
+  std::string source;                   // where it came from
   int64_t created_ms = 0;
 };
 
@@ -79,6 +96,10 @@ struct CorpusRow {
   bool prepend_bos = false;
   std::string hash;
   std::string tokenizer_hash;
+  uint64_t n_heldout_contexts = 0;  // behind all others
+  uint64_t n_heldout_tokens = 0;
+  std::string layout = "packed";     // how documents became contexts
+  std::vector<std::string> formats;  // of the files, e.g. "csv.gz"
   int64_t created_ms = 0;
 };
 
@@ -90,7 +111,7 @@ constexpr bool IsFinal(JobState s) {
 
 // What a new job is.
 struct JobSubmission {
-  std::string kind;  // "training", "indexing"
+  std::string kind;  // "training", "indexing", "import"
   std::string spec;  // JSON; opaque here
   // The same key with the same kind and spec gives the job that exists. Empty: none.
   std::string idempotency_key;
@@ -98,6 +119,15 @@ struct JobSubmission {
   std::string target;
   // What must exist as long as the job is unfinished: "model:ID", "sae:ID", "corpus:ID".
   std::vector<std::string> uses;
+};
+
+// What a job has downloaded.
+struct JobTransfer {
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;  // 0: not known yet
+  double bytes_per_second = 0;
+  uint32_t files_done = 0;
+  uint32_t files_total = 0;
 };
 
 struct JobRow {
@@ -120,6 +150,7 @@ struct JobRow {
   uint64_t tokens_done = 0;
   double tokens_per_second = 0;
   double eta_seconds = 0;
+  JobTransfer transfer = {};
 };
 
 struct JobProgress {
@@ -128,6 +159,7 @@ struct JobProgress {
   uint64_t tokens_done = 0;
   double tokens_per_second = 0;
   double eta_seconds = 0;
+  JobTransfer transfer = {};
 };
 
 struct JobPage {
@@ -192,9 +224,9 @@ class StateDb {
                                    absl::string_view page_token) const;
   absl::StatusOr<std::vector<JobRow>> UnfinishedJobs() const;
 
-  // The oldest queued job (or one whose lease has run out), now running and leased to the caller;
-  // nothing when none waits.
-  absl::StatusOr<std::optional<JobRow>> ClaimJob();
+  // The oldest queued job (or one whose lease has run out) of one of these kinds, now running and
+  // leased to the caller; nothing when none waits. No kinds: any.
+  absl::StatusOr<std::optional<JobRow>> ClaimJob(absl::Span<const std::string> kinds = {});
 
   // Writes of the holder of a lease. Aborted: the lease is lost; the caller must stop and write
   // nothing.

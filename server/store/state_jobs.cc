@@ -10,9 +10,10 @@
 namespace featurescope {
 namespace {
 
-#define JOB_COLUMNS                                                                             \
-  "id, kind, spec, target, state, progress, phase, error, created_ms, started_ms, finished_ms," \
-  "attempt, crashes, cancel_requested, lease_epoch, tokens_done, tokens_per_second, eta_seconds"
+#define JOB_COLUMNS                                                                               \
+  "id, kind, spec, target, state, progress, phase, error, created_ms, started_ms, finished_ms,"   \
+  "attempt, crashes, cancel_requested, lease_epoch, tokens_done, tokens_per_second, eta_seconds," \
+  "bytes_done, bytes_total, bytes_per_second, files_done, files_total"
 #define UNFINISHED "('queued', 'running', 'paused')"
 
 constexpr absl::string_view kStateNames[] = {"queued", "running",   "succeeded",
@@ -51,6 +52,11 @@ JobRow ReadJob(const Statement& s) {
   r.tokens_done = static_cast<uint64_t>(s.Int(15));
   r.tokens_per_second = s.Double(16);
   r.eta_seconds = s.Double(17);
+  r.transfer.bytes_done = static_cast<uint64_t>(s.Int(18));
+  r.transfer.bytes_total = static_cast<uint64_t>(s.Int(19));
+  r.transfer.bytes_per_second = s.Double(20);
+  r.transfer.files_done = static_cast<uint32_t>(s.Int(21));
+  r.transfer.files_total = static_cast<uint32_t>(s.Int(22));
   return r;
 }
 
@@ -129,11 +135,12 @@ absl::Status StateDb::Recover() {
   for (const JobRow& job : jobs) {
     ASSIGN_OR_RETURN(
         Statement update,
-        writer_->Prepare("UPDATE job SET state='queued', lease_epoch=lease_epoch+1, "
-                         "lease_expires_ms=0, tokens_per_second=0, eta_seconds=0, "
-                         "crashes=CASE WHEN best_progress > crash_progress + ?2 THEN 1 "
-                         "ELSE crashes + 1 END, crash_progress=best_progress WHERE id=?1 "
-                         "RETURNING crashes"));
+        writer_->Prepare(
+            "UPDATE job SET state='queued', lease_epoch=lease_epoch+1, "
+            "lease_expires_ms=0, tokens_per_second=0, bytes_per_second=0, "
+            "eta_seconds=0, crashes=CASE WHEN best_progress > crash_progress + ?2 THEN 1 "
+            "ELSE crashes + 1 END, crash_progress=best_progress WHERE id=?1 "
+            "RETURNING crashes"));
     update.BindText(1, job.id).Bind(2, kRealProgress);
     ASSIGN_OR_RETURN(const bool row, update.Step());
     if (!row) return Internal(path_, ": job ", job.id, " is gone");
@@ -268,8 +275,10 @@ absl::StatusOr<std::vector<JobRow>> StateDb::UnfinishedJobs() const {
   return ReadJobs(select);
 }
 
-absl::StatusOr<std::optional<JobRow>> StateDb::ClaimJob() {
+absl::StatusOr<std::optional<JobRow>> StateDb::ClaimJob(absl::Span<const std::string> kinds) {
   const int64_t now = SteadyMs();
+  const std::string among =
+      kinds.empty() ? "" : absl::StrCat("\n", absl::StrJoin(kinds, "\n"), "\n");
   MutexLock lock(&write_mutex_);
   ASSIGN_OR_RETURN(Transaction transaction, Transaction::Begin(writer_.get()));
   std::optional<JobRow> job;
@@ -280,10 +289,12 @@ absl::StatusOr<std::optional<JobRow>> StateDb::ClaimJob() {
             "UPDATE job SET state='running', lease_epoch=lease_epoch+1, lease_expires_ms=?2, "
             "attempt=attempt+1, error='', "
             "started_ms=CASE WHEN started_ms=0 THEN ?3 ELSE started_ms END "
-            "WHERE id=(SELECT id FROM job WHERE state='queued' OR "
-            "(state='running' AND lease_expires_ms<?1) ORDER BY id LIMIT 1) "
+            "WHERE id=(SELECT id FROM job WHERE (state='queued' OR "
+            "(state='running' AND lease_expires_ms<?1)) AND "
+            "(?4='' OR instr(?4, char(10) || kind || char(10)) > 0) ORDER BY id LIMIT 1) "
             "RETURNING " JOB_COLUMNS));
     claim.Bind(1, now).Bind(2, now + absl::ToInt64Milliseconds(options_.lease)).Bind(3, WallMs());
+    claim.BindText(4, among);
     ASSIGN_OR_RETURN(const bool found, claim.Step());
     if (!found) return std::optional<JobRow>();
     job = ReadJob(claim);
@@ -319,12 +330,19 @@ absl::Status StateDb::UpdateProgress(absl::string_view id, int64_t lease_epoch,
   ASSIGN_OR_RETURN(Statement update,
                    writer_->Prepare("UPDATE job SET progress=?1, best_progress=max(best_progress, "
                                     "?1), phase=?2, tokens_done=?3, tokens_per_second=?4, "
-                                    "eta_seconds=?5, lease_expires_ms=?6 WHERE id=?7 AND "
-                                    "lease_epoch=?8 AND state='running'"));
+                                    "eta_seconds=?5, lease_expires_ms=?6, bytes_done=?7, "
+                                    "bytes_total=?8, bytes_per_second=?9, files_done=?10, "
+                                    "files_total=?11 WHERE id=?12 AND lease_epoch=?13 AND "
+                                    "state='running'"));
   update.Bind(1, progress.progress).BindText(2, progress.phase);
   update.Bind(3, static_cast<int64_t>(progress.tokens_done));
   update.Bind(4, progress.tokens_per_second).Bind(5, progress.eta_seconds).Bind(6, expires);
-  return RunFenced(update, 7, id, lease_epoch);
+  const JobTransfer& transfer = progress.transfer;
+  update.Bind(7, static_cast<int64_t>(transfer.bytes_done));
+  update.Bind(8, static_cast<int64_t>(transfer.bytes_total));
+  update.Bind(9, transfer.bytes_per_second);
+  update.Bind(10, int64_t{transfer.files_done}).Bind(11, int64_t{transfer.files_total});
+  return RunFenced(update, 12, id, lease_epoch);
 }
 
 absl::Status StateDb::FinishJob(absl::string_view id, int64_t lease_epoch, JobState state,
@@ -351,7 +369,8 @@ absl::Status StateDb::ReleaseJob(absl::string_view id, int64_t lease_epoch, JobS
       writer_->Prepare("UPDATE job SET state=CASE cancel_requested WHEN 1 THEN 'cancelled' ELSE "
                        "?1 END, finished_ms=CASE cancel_requested WHEN 1 THEN ?3 ELSE 0 END, "
                        "error=CASE cancel_requested WHEN 1 THEN '' ELSE ?2 END, "
-                       "lease_expires_ms=0, tokens_per_second=0, eta_seconds=0 WHERE id=?4 AND "
+                       "lease_expires_ms=0, tokens_per_second=0, bytes_per_second=0, eta_seconds=0 "
+                       "WHERE id=?4 AND "
                        "lease_epoch=?5 AND state='running'"));
   update.BindText(1, JobStateName(state)).BindText(2, why).Bind(3, WallMs());
   return RunFenced(update, 4, id, lease_epoch);

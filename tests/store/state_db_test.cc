@@ -94,6 +94,8 @@ TEST_F(StateDbTest, CatalogRowsComeBackAsTheyWerePut) {
   model.has_tokenizer = true, model.prepend_bos = true;
   model.tokenizer_hash = "th", model.hash = "h";
   model.hook_names = {"hook_embed", "ln_final.hook_normalized"};
+  model.tokenizer_kind = "byte-level BPE", model.has_chat_template = true;
+  model.source = "org/name@abc", model.warnings = {"one thing", "another"};
   ASSERT_TRUE(db_->AddModel(model).ok());
   SaeRow sae;
   sae.id = "s", sae.model_id = "m", sae.path = "p", sae.hook_name = "hook_embed";
@@ -101,11 +103,19 @@ TEST_F(StateDbTest, CatalogRowsComeBackAsTheyWerePut) {
   sae.apply_b_dec_to_input = true, sae.normalize_activations = "none", sae.format = "SAELens 6";
   sae.context_size = 128, sae.prepend_bos = true, sae.vectors_only = true, sae.memory_bytes = 77;
   sae.hash = "sh", sae.training_job_id = "j";
+  sae.d_out = 5, sae.hook_name_out = "blocks.0.hook_mlp_out", sae.file_dtype = "float16";
+  sae.main_file = "ae.pt", sae.overrides = "{}";
+  sae.activation = "ReLU", sae.prepend_bos_known = true, sae.folds = {"W_enc * 0.5"};
+  sae.notes = {"of two\nlines", "n"}, sae.warnings = {"a", "b"}, sae.center_writing_weights = true,
+  sae.trained_on = "gpt2-small";
+  sae.source = "release/id";
   ASSERT_TRUE(db_->AddSae(sae).ok());
   CorpusRow corpus;
   corpus.id = "c", corpus.model_id = "m", corpus.path = "cp", corpus.context_size = 64;
   corpus.n_tokens = 1000, corpus.n_documents = 10, corpus.n_contexts = 16;
   corpus.prepend_bos = true, corpus.hash = "ch", corpus.tokenizer_hash = "th";
+  corpus.n_heldout_contexts = 2, corpus.n_heldout_tokens = 100, corpus.layout = "truncated";
+  corpus.formats = {"csv.gz"};
   ASSERT_TRUE(db_->AddCorpus(corpus).ok());
   Reopen();
 
@@ -115,6 +125,10 @@ TEST_F(StateDbTest, CatalogRowsComeBackAsTheyWerePut) {
   EXPECT_EQ(m.n_parameters, 1ull << 40);
   EXPECT_TRUE(m.has_tokenizer);
   EXPECT_EQ(m.hook_names, model.hook_names);
+  EXPECT_EQ(m.tokenizer_kind, "byte-level BPE");
+  EXPECT_TRUE(m.has_chat_template);
+  EXPECT_EQ(m.source, "org/name@abc");
+  EXPECT_EQ(m.warnings, model.warnings);
   EXPECT_GT(m.created_ms, 0);
   const SaeRow s = db_->GetSae("s").value();
   EXPECT_EQ(s.d_sae, 8u);
@@ -122,11 +136,54 @@ TEST_F(StateDbTest, CatalogRowsComeBackAsTheyWerePut) {
   EXPECT_TRUE(s.vectors_only);
   EXPECT_EQ(s.memory_bytes, 77u);
   EXPECT_EQ(s.training_job_id, "j");
+  EXPECT_EQ(s.d_out, 5u);
+  EXPECT_EQ(s.hook_name_out, "blocks.0.hook_mlp_out");
+  EXPECT_EQ(s.main_file, "ae.pt");
+  EXPECT_EQ(s.overrides, "{}");
+  EXPECT_EQ(s.file_dtype, "float16");
+  EXPECT_EQ(s.activation, "ReLU");
+  EXPECT_TRUE(s.prepend_bos_known);
+  EXPECT_EQ(s.folds, sae.folds);
+  EXPECT_THAT(s.notes, ElementsAre("of two lines", "n"));
+  EXPECT_EQ(s.warnings, sae.warnings);
+  EXPECT_TRUE(s.center_writing_weights);
+  EXPECT_EQ(s.trained_on, "gpt2-small");
+  EXPECT_EQ(s.source, "release/id");
   const CorpusRow c = db_->GetCorpus("c").value();
   EXPECT_EQ(c.n_contexts, 16u);
   EXPECT_EQ(c.tokenizer_hash, "th");
+  EXPECT_EQ(c.n_heldout_contexts, 2u);
+  EXPECT_EQ(c.n_heldout_tokens, 100u);
+  EXPECT_EQ(c.layout, "truncated");
+  EXPECT_EQ(c.formats, corpus.formats);
   EXPECT_EQ(db_->ListSaes()->size(), 1u);
   EXPECT_EQ(db_->ListCorpora()->size(), 1u);
+}
+
+TEST_F(StateDbTest, EntriesOfTheFirstVersionAreKept) {
+  db_.reset();
+  file_ = dir_ / "first.db";
+  {
+    auto old = Database::Open(file_, OpenMode::kWriter).value();
+    ASSERT_TRUE(old->Migrate(absl::MakeConstSpan(kStateMigrations, 1), kStateApplicationId).ok());
+    ASSERT_TRUE(old->Execute(R"sql(
+        INSERT INTO model VALUES('m', 'p', 'gpt2', 1, 2, 1, 2, 8, 10, 16, 100, 400, 1, 1, 'th', 'h',
+                                 'hook_embed', 5);
+        INSERT INTO sae VALUES('s', 'm', 'p', 'hook_embed', 'topk', 2, 8, 3, 1, 'none', 'SAELens 6',
+                               0, 1, 0, 77, 'sh', '', 5);
+        INSERT INTO corpus VALUES('c', 'm', 'p', 16, 100, 10, 7, 1, 'ch', 'th', 5);
+        INSERT INTO job(id, kind, spec, target, state, created_ms)
+          VALUES('01', 'training', '{}', '', 'queued', 5))sql")
+                    .ok());
+  }
+  Reopen();
+  EXPECT_EQ(db_->GetModel("m")->warnings, std::vector<std::string>());
+  const SaeRow sae = db_->GetSae("s").value();
+  EXPECT_EQ(sae.d_out, 2u);
+  EXPECT_EQ(sae.hook_name_out, "hook_embed");
+  EXPECT_FALSE(sae.center_writing_weights);
+  EXPECT_EQ(db_->GetCorpus("c")->layout, "packed");
+  EXPECT_EQ(Get("01").transfer.bytes_total, 0u);
 }
 
 TEST_F(StateDbTest, AnIdIsTakenOnceAndAModelMustExist) {
@@ -193,7 +250,7 @@ TEST_F(StateDbTest, JobsAreClaimedInOrderOfSubmissionAndOnce) {
 TEST_F(StateDbTest, ThreadsNeverClaimTheSameJob) {
   constexpr int kJobs = 60;
   for (int i = 0; i < kJobs; ++i) Submit();
-  absl::Mutex mutex;
+  Mutex mutex;
   std::multiset<std::string> claimed;
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -202,7 +259,7 @@ TEST_F(StateDbTest, ThreadsNeverClaimTheSameJob) {
         const auto job = db_->ClaimJob();
         ASSERT_TRUE(job.ok()) << job.status();
         if (!job->has_value()) return;
-        absl::MutexLock lock(&mutex);
+        MutexLock lock(&mutex);
         claimed.insert((*job)->id);
       }
     });
@@ -428,6 +485,34 @@ TEST_F(StateDbTest, KilledWhileSubmittingNoAcceptedJobIsLost) {
     }
     db_.reset();
   }
+}
+
+TEST_F(StateDbTest, AClaimTakesOnlyJobsOfItsKinds) {
+  const std::string training = Submit().id;
+  const std::string import = db_->SubmitJob({"import", "{}", "", "", {}})->id;
+  const std::vector<std::string> imports = {"import"};
+  const std::vector<std::string> others = {"training", "indexing"};
+  EXPECT_EQ((*db_->ClaimJob(imports))->id, import);
+  EXPECT_FALSE(db_->ClaimJob(imports)->has_value());
+  EXPECT_EQ((*db_->ClaimJob(others))->id, training);
+  const std::vector<std::string> part = {"port"};
+  Submit();
+  EXPECT_FALSE(db_->ClaimJob(part)->has_value()) << "kinds are compared whole";
+}
+
+TEST_F(StateDbTest, WhatAJobHasDownloadedIsKept) {
+  Submit();
+  const JobRow job = Claim();
+  JobProgress progress;
+  progress.progress = 0.25;
+  progress.transfer = {1ull << 33, 1ull << 35, 2.5e6, 1, 4};
+  ASSERT_TRUE(db_->UpdateProgress(job.id, job.lease_epoch, progress).ok());
+  const JobTransfer transfer = Get(job.id).transfer;
+  EXPECT_EQ(transfer.bytes_done, 1ull << 33);
+  EXPECT_EQ(transfer.bytes_total, 1ull << 35);
+  EXPECT_EQ(transfer.bytes_per_second, 2.5e6);
+  EXPECT_EQ(transfer.files_done, 1u);
+  EXPECT_EQ(transfer.files_total, 4u);
 }
 
 }  // namespace
