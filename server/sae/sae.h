@@ -3,7 +3,7 @@
 //
 //   hidden_pre   = (x - b_dec) W_enc + b_enc     [n, d_sae]   b_dec: if apply_b_dec_to_input
 //   feature_acts = activation(hidden_pre)        [n, d_sae]
-//   x_hat        = feature_acts W_dec + b_dec    [n, d_in]
+//   x_hat        = feature_acts W_dec + b_dec    [n, d_out]   transcoders with skip: + x W_skip^T
 #pragma once
 
 #include <cstdint>
@@ -12,45 +12,28 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "server/sae/config.h"
 #include "server/tensor/sparse_rows.h"
 #include "server/tensor/torch.h"
 
 namespace featurescope {
 
-// How an activation vector is scaled before the encoder and back after the decoder.
-enum class NormalizeActivations {
-  kNone,
-  kExpectedAverageOnlyIn,  // nothing at run time: the scale is folded into the weights
-  kConstantNormRescale,    // x sqrt(d_in) / |x|, and back
-  kLayerNorm,              // (x - mean) / (std + 1e-5), unbiased std, and back
-};
-absl::string_view NormalizeActivationsName(NormalizeActivations mode);
-
-struct SaeConfig {
-  std::string architecture;  // "standard", "topk"
-  int64_t d_in = 0;
-  int64_t d_sae = 0;
-  int64_t k = 0;  // topk only
-  bool apply_b_dec_to_input = true;
-  NormalizeActivations normalize_activations = NormalizeActivations::kNone;
-  bool rescale_acts_by_decoder_norm = false;  // topk: score = hidden_pre * |W_dec row|
-  bool reshape_hook_z = false;                // x is [n, head, d_head], flattened
-  // From the file's metadata; may be empty or 0.
-  std::string model_name;
-  std::string hook_name;
-  int64_t context_size = 0;  // tokens
-  bool prepend_bos = true;
-  std::string format;  // what the files were recognised as, e.g. "SAELens 6.18.0"
-};
-
+// Which of them an architecture has is in architectures.h; the others stay undefined.
 struct SaeParameters {
-  torch::Tensor W_enc;  // [d_in, d_sae]
-  torch::Tensor b_enc;  // [d_sae]
-  torch::Tensor W_dec;  // [d_sae, d_in]
-  torch::Tensor b_dec;  // [d_in]
+  torch::Tensor W_enc;       // [d_in, d_sae]
+  torch::Tensor b_enc = {};  // [d_sae]; not gated
+  torch::Tensor W_dec = {};  // [d_sae, d_out]
+  torch::Tensor b_dec = {};  // [d_out]
+  torch::Tensor threshold =
+      {};                     // jumprelu: [d_sae]; batchtopk: [], undefined with whole_batch only
+  torch::Tensor r_mag = {};   // gated: [d_sae], a logarithm
+  torch::Tensor b_gate = {};  // gated: [d_sae]
+  torch::Tensor b_mag = {};   // gated: [d_sae]
+  torch::Tensor W_skip = {};  // transcoders with skip: [d_out, d_in]
 };
 
 // What the normalisation took off each row, to be put back by Decode. Undefined tensors: nothing.
@@ -62,6 +45,8 @@ struct RowNormalization {
 struct EncodedRows {
   SparseRows acts;  // [n, d_sae], in the SAE's own units
   RowNormalization normalization;
+  // Transcoders with skip: the rows as they came, [n, d_in]. Undefined: Decode adds no skip.
+  torch::Tensor skip_input = {};
 };
 
 class Sae {
@@ -69,7 +54,9 @@ class Sae {
   // Makes an SAE of the architecture that `config` names. Parameters are made contiguous float32.
   //
   //   errors  Unimplemented    an architecture that is not supported
-  //           InvalidArgument  shapes that do not fit together, values that are not finite
+  //           InvalidArgument  shapes that do not fit together, values that are not finite, a
+  //                            parameter that the architecture does not have, settings that
+  //                            contradict each other
   static absl::StatusOr<std::shared_ptr<const Sae>> Create(SaeConfig config,
                                                            SaeParameters parameters);
 
@@ -79,8 +66,12 @@ class Sae {
   const SaeParameters& parameters() const { return parameters_; }
   torch::Device device() const { return parameters_.W_dec.device(); }
   uint64_t memory_bytes() const;
+  // Whether it reads one hook point and writes another: x_hat is no reconstruction of x.
+  bool is_transcoder() const { return IsTranscoder(config_.architecture); }
   // SHA-256 over architecture and parameters; set by the loader.
   const std::string& hash() const { return hash_; }
+  // What its files were recognised as; set by the loader.
+  const SaeRecognition& recognition() const { return recognition_; }
 
   // Feature activations of `x`, in pieces of rows, so that no dense [n, d_sae] above 32 MB exists.
   //   x  float32 [n, d_in] (any shape [n, ...] with d_in values per row)
@@ -93,18 +84,18 @@ class Sae {
   absl::StatusOr<torch::Tensor> EncodeFeatures(const torch::Tensor& x,
                                                absl::Span<const uint32_t> features) const;
 
-  // x_hat, float32 [n, d_in] (also where the input came as [n, head, d_head]).
+  // x_hat, float32 [n, d_out] (also where the input came as [n, head, d_head]).
   //   REQUIRES: acts.n_cols == d_sae.
   torch::Tensor Decode(const EncodedRows& encoded) const;
-  torch::Tensor Decode(const SparseRows& acts) const { return Decode(EncodedRows{acts, {}}); }
+  // The decoder alone: nothing is put back, nothing skips.
+  torch::Tensor Decode(const SparseRows& acts) const { return Decode(EncodedRows{acts, {}, {}}); }
 
-  // The vector that one unit of a feature's activation adds to x_hat, float32 [d_in], before the
+  // The vector that one unit of a feature's activation adds to x_hat, float32 [d_out], before the
   // normalisation is undone.   REQUIRES: feature < d_sae.
   torch::Tensor FeatureDirection(uint32_t feature) const;
 
  protected:
-  Sae(SaeConfig config, SaeParameters parameters)
-      : config_(std::move(config)), parameters_(std::move(parameters)) {}
+  Sae(SaeConfig config, SaeParameters parameters);
 
   // Feature activations of one piece's normalised rows.
   //
@@ -116,21 +107,35 @@ class Sae {
   // less.
   virtual torch::Tensor ActivateFeatures(const torch::Tensor& x,
                                          const torch::Tensor& features) const;
-  // What the decoder multiplies with W_dec; the activations unless the architecture rescales them.
-  virtual SparseRows DecoderInput(const SparseRows& acts) const { return acts; }
-  // Activations of normalised rows less b_dec, x [n, d_in], piece by piece.
-  SparseRows ActivateInPieces(const torch::Tensor& x) const;
+  // Activations of normalised rows less b_dec, x [n, d_in]. The default activates piece by piece;
+  // an architecture whose rows compete has its own.
+  virtual SparseRows ActivateRows(const torch::Tensor& x) const;
+
+  // Calls `activate` with the hidden_pre (see Activate) of piece after piece, in order.
+  void ForEachPiece(const torch::Tensor& x,
+                    absl::FunctionRef<void(torch::Tensor& hidden_pre)> activate) const;
+  // hidden_pre of some features without bias, x W_enc[:, features], [n, features].
+  torch::Tensor Project(const torch::Tensor& x, const torch::Tensor& features) const;
+  // Multiplies activations that were selected without them by the decoder's norms, if there are
+  // any: by entries, or by columns `features`.
+  SparseRows TimesDecoderNorms(SparseRows acts) const;
+  torch::Tensor TimesDecoderNorms(torch::Tensor acts, const torch::Tensor& features) const;
 
   SaeConfig config_;
   SaeParameters parameters_;
-
-  // Rows less b_dec, normalised, and what was taken off.
-  torch::Tensor Normalize(const torch::Tensor& x, RowNormalization* normalization) const;
-  absl::StatusOr<torch::Tensor> AsRows(const torch::Tensor& x) const;
+  torch::Tensor decoder_norms_;  // [d_sae]; undefined without rescale_acts_by_decoder_norm
 
  private:
-  friend absl::StatusOr<std::shared_ptr<const Sae>> LoadSae(absl::string_view, torch::Device);
+  friend class SaeLoader;
+
+  absl::StatusOr<torch::Tensor> AsRows(const torch::Tensor& x) const;
+  // Rows less b_dec, normalised, and what was taken off.
+  torch::Tensor Normalize(const torch::Tensor& x, RowNormalization* normalization) const;
+  // What the decoder multiplies with W_dec.
+  SparseRows DecoderInput(const SparseRows& acts) const;
+
   std::string hash_;
+  SaeRecognition recognition_;
 };
 
 }  // namespace featurescope

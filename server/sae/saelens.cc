@@ -24,8 +24,6 @@ constexpr char kConfigName[] = "cfg.json";
 constexpr char kWeightsName[] = "sae_weights.safetensors";
 // The version whose layout SaveSae writes.
 constexpr char kWrittenVersion[] = "6.18.0";
-constexpr int64_t kMaxWidth = 1 << 24;
-constexpr int64_t kMaxContext = 1 << 24;
 
 using nlohmann::json;
 
@@ -49,14 +47,14 @@ absl::StatusOr<NormalizeActivations> ParseNormalization(const json& cfg, absl::s
 // What both generations of cfg.json spell alike. `metadata` is where model and hook are named.
 absl::Status ReadCommon(const json& cfg, const json& metadata, absl::string_view path,
                         SaeConfig* config) {
-  ASSIGN_OR_RETURN(config->d_in, JsonInt(cfg, "d_in", path, 1, kMaxWidth));
-  ASSIGN_OR_RETURN(config->d_sae, JsonInt(cfg, "d_sae", path, 1, kMaxWidth));
+  ASSIGN_OR_RETURN(config->d_in, JsonInt(cfg, "d_in", path, 1, kMaxSaeWidth));
+  ASSIGN_OR_RETURN(config->d_sae, JsonInt(cfg, "d_sae", path, 1, kMaxSaeWidth));
   ASSIGN_OR_RETURN(config->apply_b_dec_to_input,
                    JsonBoolOr(cfg, "apply_b_dec_to_input", path, true));
   ASSIGN_OR_RETURN(config->normalize_activations, ParseNormalization(cfg, path));
   ASSIGN_OR_RETURN(config->model_name, JsonStringOr(metadata, "model_name", path, ""));
   ASSIGN_OR_RETURN(config->context_size,
-                   JsonIntOr(metadata, "context_size", path, 0, 0, kMaxContext));
+                   JsonIntOr(metadata, "context_size", path, 0, 0, kMaxContextSize));
   ASSIGN_OR_RETURN(config->prepend_bos, JsonBoolOr(metadata, "prepend_bos", path, true));
   for (const char* key : {"hook_head_index", "hook_point_head_index"}) {
     if (JsonFind(metadata, key) != nullptr) {
@@ -182,8 +180,6 @@ json ConfigJson(const SaeConfig& config) {
   return cfg;
 }
 
-}  // namespace
-
 absl::StatusOr<SaeConfig> ReadSaeConfig(absl::string_view directory) {
   const std::string path = JoinPath(directory, kConfigName);
   ASSIGN_OR_RETURN(const json cfg, ReadJsonFile(path));
@@ -194,8 +190,17 @@ absl::StatusOr<SaeConfig> ReadSaeConfig(absl::string_view directory) {
   return config;
 }
 
+}  // namespace
+
+class SaeLoader {
+ public:
+  static void SetHash(Sae& sae, std::string hash) { sae.hash_ = std::move(hash); }
+};
+
 absl::StatusOr<std::shared_ptr<const Sae>> LoadSae(absl::string_view directory,
-                                                   torch::Device device) {
+                                                   torch::Device device,
+                                                   const LoadSaeOptions& options) {
+  (void)options;
   ASSIGN_OR_RETURN(SaeConfig config, ReadSaeConfig(directory));
   const std::string path = JoinPath(directory, kWeightsName);
   // Before gigabytes are read.
@@ -214,7 +219,7 @@ absl::StatusOr<std::shared_ptr<const Sae>> LoadSae(absl::string_view directory,
   ASSIGN_OR_RETURN(parameters.b_dec, LoadTensor(file, "b_dec", {d_in}, torch::kFloat32, device));
   absl::StatusOr<std::shared_ptr<const Sae>> sae = Sae::Create(config, parameters);
   if (!sae.ok()) return Annotate(sae.status(), path);
-  const_cast<Sae&>(**sae).hash_ = HashSae((*sae)->config(), (*sae)->parameters());
+  SaeLoader::SetHash(const_cast<Sae&>(**sae), HashSae((*sae)->config(), (*sae)->parameters()));
   return sae;
 }
 

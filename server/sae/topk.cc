@@ -2,8 +2,7 @@
 //
 //   feature_acts = relu(top_k(hidden_pre))
 //
-// With rescale_acts_by_decoder_norm features compete by hidden_pre |W_dec row|, and are divided by
-// that norm again before the decoder.
+// With rescale_acts_by_decoder_norm features compete by hidden_pre |W_dec row|.
 //
 // Source: Gao et al. 2024, arXiv:2406.04093; the rescaling: SAELens 6, saes/topk_sae.py.
 #include "server/base/status.h"
@@ -17,9 +16,7 @@ class TopKSae : public Sae {
  public:
   TopKSae(SaeConfig config, SaeParameters parameters)
       : Sae(std::move(config), std::move(parameters)) {
-    if (!config_.rescale_acts_by_decoder_norm) return;
-    decoder_norms_ = parameters_.W_dec.norm(2, {1});  // [d_sae]
-    scaled_b_enc_ = parameters_.b_enc * decoder_norms_;
+    if (decoder_norms_.defined()) scaled_b_enc_ = parameters_.b_enc * decoder_norms_;
   }
 
  protected:
@@ -29,16 +26,8 @@ class TopKSae : public Sae {
     return TopKPositive(hidden_pre, config_.k, scaled_b_enc_);
   }
 
-  SparseRows DecoderInput(const SparseRows& acts) const override {
-    if (!decoder_norms_.defined()) return acts;
-    SparseRows rescaled = acts;
-    rescaled.values = acts.values / decoder_norms_.index_select(0, acts.indices);
-    return rescaled;
-  }
-
  private:
-  torch::Tensor decoder_norms_;  // undefined: no rescaling
-  torch::Tensor scaled_b_enc_;
+  torch::Tensor scaled_b_enc_;  // undefined: no rescaling
 };
 
 }  // namespace
@@ -46,10 +35,6 @@ class TopKSae : public Sae {
 absl::StatusOr<std::shared_ptr<Sae>> MakeTopKSae(SaeConfig config, SaeParameters parameters) {
   if (config.k < 1 || config.k > config.d_sae) {
     return InvalidArgument("k is ", config.k, ", out of range [1, ", config.d_sae, "]");
-  }
-  if (config.rescale_acts_by_decoder_norm &&
-      parameters.W_dec.norm(2, {1}).min().item<float>() == 0) {
-    return InvalidArgument("a row of W_dec is zero; rescale_acts_by_decoder_norm divides by it");
   }
   return std::make_shared<TopKSae>(std::move(config), std::move(parameters));
 }

@@ -101,7 +101,7 @@ TEST(SaeTest, ParametersThatDoNotFitAreRefusedByName) {
   parameters.b_enc[3] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(Sae::Create(Config("standard", 8, 20), parameters).status().message(),
             "b_enc has values that are not finite");
-  EXPECT_EQ(Sae::Create(Config("gated", 8, 20), Parameters(8, 20)).status().code(),
+  EXPECT_EQ(Sae::Create(Config("dense", 8, 20), Parameters(8, 20)).status().code(),
             absl::StatusCode::kUnimplemented);
 }
 
