@@ -22,21 +22,20 @@
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <chrono>
-#include <deque>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
 #include "server/gateway/grpc_web_call.h"
 #include "server/gateway/grpc_web_frames.h"
 #include "server/gateway/http_response.h"
+#include "server/gateway/output_queue.h"
+#include "server/gateway/request_head.h"
+#include "server/gateway/routes.h"
 
 namespace featurescope {
 namespace {
@@ -48,9 +47,8 @@ using tcp = asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
 constexpr size_t kReadBufferBytes = 64u << 10;
-constexpr size_t kWriteAtOnceBytes = 256u << 10;  // per system call
-constexpr std::chrono::seconds kLinger(5);        // for a refused body to drain
-constexpr int kUserTimeoutMs = 60'000;            // unacknowledged data on a dead path
+constexpr std::chrono::seconds kLinger(5);  // for a refused body to drain
+constexpr int kUserTimeoutMs = 60'000;      // unacknowledged data on a dead path
 
 std::chrono::steady_clock::duration ToChrono(absl::Duration duration) {
   return absl::ToChronoNanoseconds(duration);
@@ -60,112 +58,6 @@ std::chrono::steady_clock::duration ToChrono(absl::Duration duration) {
 bool IsMalformed(ErrorCode error) {
   return error.category() == http::make_error_code(http::error::bad_chunk).category() &&
          error != http::error::end_of_stream && error != http::error::partial_message;
-}
-
-absl::string_view View(boost::string_view text) { return {text.data(), text.size()}; }
-
-// Bytes to write, and whatever keeps them alive.
-struct Piece {
-  absl::string_view bytes;
-  std::shared_ptr<const void> owner;
-};
-
-Piece OwnedPiece(std::string text) {
-  auto owner = std::make_shared<const std::string>(std::move(text));
-  return {*owner, owner};
-}
-
-Piece SlicePiece(grpc::Slice slice) {
-  auto owner = std::make_shared<const grpc::Slice>(std::move(slice));
-  return {{reinterpret_cast<const char*>(owner->begin()), owner->size()}, owner};
-}
-
-// A place in the limits, given back when everything else of the connection is gone.
-class Admission {
- public:
-  Admission(std::shared_ptr<GatewayContext> context, std::string peer)
-      : context_(std::move(context)), peer_(std::move(peer)) {}
-  ~Admission() { context_->Leave(peer_); }
-  Admission(const Admission&) = delete;
-  Admission& operator=(const Admission&) = delete;
-
- private:
-  std::shared_ptr<GatewayContext> context_;
-  std::string peer_;
-};
-
-// A share of the memory for request bodies.
-class BodyReservation {
- public:
-  ~BodyReservation() { Reset(); }
-  bool Take(GatewayContext* context, size_t bytes) {
-    Reset();
-    if (!context->TryReserve(bytes)) return false;
-    context_ = context;
-    bytes_ = bytes;
-    return true;
-  }
-  void Reset() {
-    if (context_ != nullptr) context_->Release(bytes_);
-    context_ = nullptr;
-  }
-
- private:
-  GatewayContext* context_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-// What the answer needs to know of the request; copied before the body is read, so that trailer
-// fields of a chunked body cannot add to it.
-struct RequestHead {
-  std::string method;
-  std::string path;  // without query
-  bool http_1_0 = false;
-  bool keep_alive = false;
-  bool has_body = false;
-  bool expects_continue = false;
-  std::optional<uint64_t> content_length;
-  bool ambiguous_length = false;  // a request whose end two servers could see differently
-  size_t n_hosts = 0;
-  GrpcWebMetadata fields;  // names in lower case
-
-  absl::string_view field(absl::string_view name) const {
-    for (const auto& [key, value] : fields) {
-      if (key == name) return value;
-    }
-    return "";
-  }
-};
-
-RequestHead CopyHead(const http::request_parser<http::empty_body>& parser) {
-  const auto& message = parser.get();
-  RequestHead head;
-  head.method = std::string(View(message.method_string()));
-  const absl::string_view target = View(message.target());
-  head.path = std::string(target.substr(0, target.find_first_of("?#")));
-  head.http_1_0 = message.version() < 11;
-  head.keep_alive = message.keep_alive() && !head.http_1_0;
-  size_t n_encodings = 0;
-  size_t n_lengths = 0;
-  for (const auto& field : message) {
-    std::string name = absl::AsciiStrToLower(View(field.name_string()));
-    if (name == "transfer-encoding") {
-      ++n_encodings;
-      if (!absl::EqualsIgnoreCase(View(field.value()), "chunked")) head.ambiguous_length = true;
-    }
-    if (name == "content-length") ++n_lengths;
-    if (name == "host") ++head.n_hosts;
-    if (name == "expect") {
-      head.expects_continue = absl::EqualsIgnoreCase(View(field.value()), "100-continue");
-    }
-    head.fields.emplace_back(std::move(name), std::string(View(field.value())));
-  }
-  if (n_encodings + n_lengths > 1 || (head.http_1_0 && n_encodings > 0)) {
-    head.ambiguous_length = true;
-  }
-  if (n_lengths > 0) head.content_length = parser.content_length().value_or(0);
-  head.has_body = n_encodings > 0 || head.content_length.value_or(0) > 0;
-  return head;
 }
 
 class HttpConnection final : public Connection,
@@ -223,17 +115,13 @@ class HttpConnection final : public Connection,
   void NextRequest();
   void ReadHead();
   void OnHead(ErrorCode error);
-  std::optional<HttpResponse> CheckHead() const;
   void Route();
-  HttpResponse AnswerGet() const;
-  HttpResponse AnswerOptions() const;
 
   // --- A call. ---
   void BeginRpc();
   void ReadBody();
   void OnBody(ErrorCode error);
   void OnRequest(absl::string_view body);
-  absl::StatusOr<GrpcWebRequest> MakeRequest(absl::string_view body) const;
   void StartCall(GrpcWebRequest request);
   void StartAnswer(const GrpcWebMetadata& initial);
   void OnMessage(std::vector<grpc::Slice> slices);
@@ -242,7 +130,9 @@ class HttpConnection final : public Connection,
 
   // --- Writing. ---
   void Respond(const HttpResponse& response);
-  void QueueFrame(std::vector<Piece> frame);
+  void QueueFrame(std::vector<Piece> frame) {
+    output_.PushFrame(std::move(frame), !head_.http_1_0, content_type_.text);
+  }
   void Flush();
   void OnFlushed();
 
@@ -280,7 +170,7 @@ class HttpConnection final : public Connection,
   bool answer_complete_ = false;   // the last byte is queued
   bool ended_by_gateway_ = false;  // the call was cancelled by EndCall
 
-  std::deque<Piece> output_;
+  OutputQueue output_;
   bool writing_ = false;
   bool watching_ = false;
 };
@@ -344,31 +234,12 @@ void HttpConnection::OnHead(ErrorCode error) {
     return;
   }
   head_ = CopyHead(*head_parser_);
-  if (const std::optional<HttpResponse> refusal = CheckHead()) {
+  if (const std::optional<HttpResponse> refusal = RefuseHead(head_, context_->policy)) {
     must_close_ = true;
     Respond(*refusal);
     return;
   }
   Route();
-}
-
-// The answer to a request that must not be looked at further.
-std::optional<HttpResponse> HttpConnection::CheckHead() const {
-  if (head_.ambiguous_length) {
-    return TextResponse(400, "bad request: contradictory or unknown body length\n");
-  }
-  if (head_.n_hosts > 1 || (head_.n_hosts == 0 && !head_.http_1_0)) {
-    return TextResponse(400, "bad request: exactly one Host header is needed\n");
-  }
-  if (head_.n_hosts == 1 && !IsAllowedHost(context_->policy, head_.field("host"))) {
-    return TextResponse(421, absl::StrCat("this server does not answer for the host \"",
-                                          absl::CHexEscape(head_.field("host").substr(0, 100)),
-                                          "\"; see the option for allowed hosts\n"));
-  }
-  if (head_.path.empty() || head_.path[0] != '/') {
-    return TextResponse(400, "bad request: the target must be a path\n");
-  }
-  return std::nullopt;
 }
 
 void HttpConnection::Route() {
@@ -379,42 +250,15 @@ void HttpConnection::Route() {
   // Only calls have bodies: anything else with one is answered, and the rest is not read.
   must_close_ = head_.has_body;
   if (head_.method == "OPTIONS") {
-    Respond(AnswerOptions());
+    Respond(AnswerOptions(*context_, head_));
   } else if ((head_.method == "GET" || head_.method == "HEAD") && !IsRpcPath(head_.path)) {
-    Respond(AnswerGet());
+    Respond(AnswerGet(*context_, head_));
   } else {
     HttpResponse response = TextResponse(405, "method not allowed\n");
     response.headers.emplace_back("Allow",
                                   IsRpcPath(head_.path) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS");
     Respond(response);
   }
-}
-
-HttpResponse HttpConnection::AnswerGet() const {
-  if (head_.path == "/healthz") {
-    return context_->draining() ? TextResponse(503, "draining\n") : TextResponse(200, "ok\n");
-  }
-  if (head_.path == "/metrics") {
-    return TextResponse(200, context_->metrics ? context_->metrics() : "",
-                        "text/plain; version=0.0.4; charset=utf-8");
-  }
-  return context_->files.Find(head_.path, head_.field("accept"), head_.field("accept-encoding"),
-                              head_.field("if-none-match"));
-}
-
-HttpResponse HttpConnection::AnswerOptions() const {
-  HttpResponse response;
-  response.status = 204;
-  const absl::string_view origin = head_.field("origin");
-  if (head_.field("access-control-request-method").empty()) {
-    response.headers = {{"Allow", IsRpcPath(head_.path) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS"}};
-  } else if (head_.field("access-control-request-method") == "POST" &&
-             IsAllowedOrigin(context_->policy, origin)) {
-    response.headers = PreflightHeaders(origin, head_.field("access-control-request-headers"));
-  } else {
-    return TextResponse(403, "this origin may not call\n");
-  }
-  return response;
 }
 
 void HttpConnection::BeginRpc() {
@@ -492,7 +336,7 @@ void HttpConnection::OnBody(ErrorCode error) {
 
 void HttpConnection::OnRequest(absl::string_view body) {
   must_close_ = false;
-  auto request = MakeRequest(body);
+  auto request = MakeRpcRequest(*context_, head_, content_type_.text, peer_, body);
   body_parser_.reset();
   if (request.ok() && !context_->BeginCall()) {
     request = absl::UnavailableError("the server is shutting down");
@@ -502,30 +346,6 @@ void HttpConnection::OnRequest(absl::string_view body) {
     return;
   }
   StartCall(*std::move(request));
-}
-
-absl::StatusOr<GrpcWebRequest> HttpConnection::MakeRequest(absl::string_view body) const {
-  if (!IsRpcPath(head_.path)) {
-    return Unimplemented("no such method: ", absl::CHexEscape(head_.path.substr(0, 200)));
-  }
-  std::string decoded;
-  if (content_type_.text) {
-    ASSIGN_OR_RETURN(decoded, DecodeBase64(body));
-    body = decoded;
-  }
-  ASSIGN_OR_RETURN(const absl::string_view message,
-                   SingleMessage(body, context_->options.max_message_bytes));
-  GrpcWebRequest request;
-  request.path = head_.path;
-  request.message = std::string(message);
-  ASSIGN_OR_RETURN(request.metadata, ForwardedMetadata(head_.fields));
-  request.metadata.emplace_back(
-      std::string(kPeerMetadataKey),
-      CallerAddress(context_->policy, peer_, head_.field("x-forwarded-for")));
-  if (const absl::string_view timeout = head_.field("grpc-timeout"); !timeout.empty()) {
-    ASSIGN_OR_RETURN(request.timeout, ParseGrpcTimeout(timeout));
-  }
-  return request;
 }
 
 void HttpConnection::StartCall(GrpcWebRequest request) {
@@ -565,7 +385,7 @@ void HttpConnection::StartAnswer(const GrpcWebMetadata& initial) {
   headers.insert(headers.end(), metadata.begin(), metadata.end());
   const GrpcWebMetadata cors = CorsHeaders(context_->policy, head_.field("origin"), metadata);
   headers.insert(headers.end(), cors.begin(), cors.end());
-  output_.push_back(
+  output_.Push(
       OwnedPiece(ResponseHead(200, headers, head_.http_1_0 ? "" : "Transfer-Encoding: chunked",
                               keep_alive(), absl::Now())));
 }
@@ -588,35 +408,21 @@ void HttpConnection::OnEnd(GrpcWebStatus status, const GrpcWebMetadata& trailers
   state_ = State::kAnswering;
   StartAnswer({});
   QueueFrame({OwnedPiece(TrailerFrame(status, trailers))});
-  if (!head_.http_1_0) output_.push_back(OwnedPiece("0\r\n\r\n"));
+  if (!head_.http_1_0) output_.Push(OwnedPiece("0\r\n\r\n"));
   answer_complete_ = true;
   Flush();
-}
-
-// Queues one frame as one chunk, in text mode as one padded piece of base64.
-void HttpConnection::QueueFrame(std::vector<Piece> frame) {
-  if (content_type_.text) {
-    std::string bytes;
-    for (const Piece& piece : frame) absl::StrAppend(&bytes, piece.bytes);
-    frame = {OwnedPiece(absl::Base64Escape(bytes))};
-  }
-  size_t length = 0;
-  for (const Piece& piece : frame) length += piece.bytes.size();
-  if (!head_.http_1_0) output_.push_back(OwnedPiece(absl::StrCat(absl::Hex(length), "\r\n")));
-  for (Piece& piece : frame) output_.push_back(std::move(piece));
-  if (!head_.http_1_0) output_.push_back(OwnedPiece("\r\n"));
 }
 
 void HttpConnection::Respond(const HttpResponse& response) {
   state_ = State::kAnswering;
   const size_t length = response.body ? response.body->size() : 0;
   const bool has_length = response.status != 204 && response.status != 304;
-  output_.push_back(
+  output_.Push(
       OwnedPiece(ResponseHead(response.status, response.headers,
                               has_length ? absl::StrCat("Content-Length: ", length) : std::string(),
                               keep_alive(), absl::Now())));
   if (has_length && length > 0 && head_.method != "HEAD") {
-    output_.push_back({*response.body, response.body});
+    output_.Push({*response.body, response.body});
   }
   answer_started_ = answer_complete_ = true;
   Flush();
@@ -628,30 +434,16 @@ void HttpConnection::Flush() {
     OnFlushed();
     return;
   }
-  std::array<asio::const_buffer, 16> buffers;
-  size_t n_buffers = 0;
-  size_t bytes = 0;
-  for (const Piece& piece : output_) {
-    if (n_buffers == buffers.size() || bytes >= kWriteAtOnceBytes) break;
-    const size_t take = std::min(piece.bytes.size(), kWriteAtOnceBytes - bytes);
-    buffers[n_buffers++] = asio::buffer(piece.bytes.data(), take);
-    bytes += take;
-  }
-  for (size_t i = n_buffers; i < buffers.size(); ++i) buffers[i] = asio::const_buffer();
   writing_ = true;
   stream_.expires_after(ToChrono(context_->options.write_timeout));
-  stream_.async_write_some(buffers, Guard([this](ErrorCode error, size_t written) {
+  stream_.async_write_some(output_.Front(), Guard([this](ErrorCode error, size_t written) {
                              writing_ = false;
                              stream_.expires_never();
                              if (error) {
                                Close();
                                return;
                              }
-                             while (!output_.empty() && written >= output_.front().bytes.size()) {
-                               written -= output_.front().bytes.size();
-                               output_.pop_front();
-                             }
-                             if (written > 0) output_.front().bytes.remove_prefix(written);
+                             output_.Consume(written);
                              Flush();
                            }));
 }

@@ -71,4 +71,39 @@ class GatewayContext {
   std::vector<std::weak_ptr<Connection>> connections_ ABSL_GUARDED_BY(mutex_);
 };
 
+// A place in the limits, given back when everything else of the connection is gone.
+class Admission {
+ public:
+  Admission(std::shared_ptr<GatewayContext> context, std::string peer)
+      : context_(std::move(context)), peer_(std::move(peer)) {}
+  ~Admission() { context_->Leave(peer_); }
+  Admission(const Admission&) = delete;
+  Admission& operator=(const Admission&) = delete;
+
+ private:
+  std::shared_ptr<GatewayContext> context_;
+  std::string peer_;
+};
+
+// A share of the memory for request bodies.
+class BodyReservation {
+ public:
+  ~BodyReservation() { Reset(); }
+  bool Take(GatewayContext* context, size_t bytes) {
+    Reset();
+    if (!context->TryReserve(bytes)) return false;
+    context_ = context;
+    bytes_ = bytes;
+    return true;
+  }
+  void Reset() {
+    if (context_ != nullptr) context_->Release(bytes_);
+    context_ = nullptr;
+  }
+
+ private:
+  GatewayContext* context_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 }  // namespace featurescope
