@@ -11,8 +11,8 @@
 
 namespace featurescope {
 
-constexpr int64_t kMaxSaeWidth = 1 << 24;     // d_in, d_sae, d_out
-constexpr int64_t kMaxContextSize = 1 << 24;  // tokens
+constexpr int64_t kMaxSaeWidth = 1 << 24;    // d_in, d_sae, d_out
+constexpr int64_t kMaxSaeContext = 1 << 24;  // tokens
 
 // How an activation vector is scaled before the encoder and back after the decoder.
 enum class NormalizeActivations {

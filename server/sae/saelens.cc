@@ -54,7 +54,7 @@ absl::Status ReadCommon(const json& cfg, const json& metadata, absl::string_view
   ASSIGN_OR_RETURN(config->normalize_activations, ParseNormalization(cfg, path));
   ASSIGN_OR_RETURN(config->model_name, JsonStringOr(metadata, "model_name", path, ""));
   ASSIGN_OR_RETURN(config->context_size,
-                   JsonIntOr(metadata, "context_size", path, 0, 0, kMaxContextSize));
+                   JsonIntOr(metadata, "context_size", path, 0, 0, kMaxSaeContext));
   ASSIGN_OR_RETURN(config->prepend_bos, JsonBoolOr(metadata, "prepend_bos", path, true));
   for (const char* key : {"hook_head_index", "hook_point_head_index"}) {
     if (JsonFind(metadata, key) != nullptr) {
