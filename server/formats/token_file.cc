@@ -1,62 +1,18 @@
 #include "server/formats/token_file.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
-#include "server/formats/json.h"
+#include "server/formats/token_file_sidecar.h"
 #include "server/formats/utf8.h"
 
 namespace featurescope {
 namespace {
-
-using Json = nlohmann::json;
-
-constexpr int kFormatVersion = 1;
-constexpr char kTokensName[] = "tokens.bin";
-constexpr char kDocumentsName[] = "documents.bin";
-constexpr char kSidecarName[] = "corpus.json";
-constexpr uint64_t kMaxSidecarBytes = 64u << 10;
-constexpr uint64_t kMaxTokens = uint64_t{1} << 48;
-
-int BytesPerToken(uint32_t vocab_size) { return vocab_size <= 65536 ? 2 : 4; }
-absl::string_view TokenTypeName(int bytes_per_token) {
-  return bytes_per_token == 2 ? "uint16" : "uint32";
-}
-
-absl::Status CheckSpec(const TokenFileSpec& spec, absl::string_view what) {
-  if (spec.vocab_size == 0) return InvalidArgument(what, ": vocab_size is 0");
-  const uint32_t least = spec.prepend_bos ? 2 : 1;
-  if (spec.context_size < least || spec.context_size > kMaxContextSize) {
-    return InvalidArgument(what, ": context_size ", spec.context_size, " is out of range [", least,
-                           ", ", kMaxContextSize, "]");
-  }
-  if (spec.prepend_bos && spec.bos_id >= spec.vocab_size) {
-    return InvalidArgument(what, ": bos_id ", spec.bos_id, " is out of range [0, ", spec.vocab_size,
-                           ")");
-  }
-  return absl::OkStatus();
-}
-
-// The hash binds what the tokens mean: parameters, tokens, document boundaries.
-std::string CorpusHash(const TokenFileSpec& spec, uint64_t n_tokens, uint64_t n_documents,
-                       const std::string& tokens_sha, const std::string& documents_sha) {
-  return Sha256Hex(absl::StrCat(
-      "featurescope corpus ", kFormatVersion, "\nvocab_size ", spec.vocab_size, "\ncontext_size ",
-      spec.context_size, "\nbos ", spec.prepend_bos ? static_cast<int64_t>(spec.bos_id) : -1,
-      "\ntokenizer ", spec.tokenizer_hash, "\nn_tokens ", n_tokens, "\nn_documents ", n_documents,
-      "\ntokens ", tokens_sha, "\ndocuments ", documents_sha, "\n"));
-}
-
-void AppendLittleEndian(uint64_t value, int bytes, std::string* out) {
-  for (int i = 0; i < bytes; ++i) out->push_back(static_cast<char>(value >> (8 * i)));
-}
 
 uint64_t ReadLittleEndian(const unsigned char* bytes, int n) {
   uint64_t value = 0;
@@ -64,91 +20,23 @@ uint64_t ReadLittleEndian(const unsigned char* bytes, int n) {
   return value;
 }
 
-absl::string_view View(const unsigned char* data, uint64_t size) {
-  return absl::string_view(reinterpret_cast<const char*>(data), size);
+// The highest of the ids copied; `kBytes` each.
+template <int kBytes>
+uint32_t CopyTokens(const unsigned char* bytes, std::vector<uint32_t>* out) {
+  uint32_t highest = 0;
+  for (uint32_t& id : *out) {
+    id = static_cast<uint32_t>(ReadLittleEndian(bytes, kBytes));
+    highest = std::max(highest, id);
+    bytes += kBytes;
+  }
+  return highest;
+}
+
+std::string Sha256OfMapping(const unsigned char* data, uint64_t size) {
+  return Sha256Hex(absl::string_view(reinterpret_cast<const char*>(data), size));
 }
 
 }  // namespace
-
-TokenFileWriter::TokenFileWriter(std::string dir, TokenFileSpec spec, AtomicFile tokens,
-                                 AtomicFile documents)
-    : dir_(std::move(dir)),
-      spec_(std::move(spec)),
-      tokens_(std::move(tokens)),
-      documents_(std::move(documents)) {}
-
-absl::StatusOr<TokenFileWriter> TokenFileWriter::Create(const std::string& dir,
-                                                        TokenFileSpec spec) {
-  RETURN_IF_ERROR(CheckSpec(spec, dir));
-  RETURN_IF_ERROR(EnsureDir(dir));
-  if (FileExists(JoinPath(dir, kSidecarName))) {
-    return AlreadyExists(dir, ": holds a corpus already");
-  }
-  ASSIGN_OR_RETURN(AtomicFile tokens, AtomicFile::Create(JoinPath(dir, kTokensName)));
-  ASSIGN_OR_RETURN(AtomicFile documents, AtomicFile::Create(JoinPath(dir, kDocumentsName)));
-  return TokenFileWriter(dir, std::move(spec), std::move(tokens), std::move(documents));
-}
-
-void TokenFileWriter::Push(uint32_t id) {
-  AppendLittleEndian(id, BytesPerToken(spec_.vocab_size), &pending_);
-  ++n_tokens_;
-}
-
-absl::Status TokenFileWriter::AppendDocument(absl::Span<const uint32_t> ids) {
-  if (ids.empty()) return absl::OkStatus();
-  for (uint32_t id : ids) {
-    if (id >= spec_.vocab_size) {
-      return InvalidArgument(dir_, ": document ", n_documents_, ": token id ", id,
-                             " is out of range [0, ", spec_.vocab_size, ")");
-    }
-  }
-  std::string offset;
-  AppendLittleEndian(n_tokens_, 8, &offset);
-  RETURN_IF_ERROR(documents_.Append(offset));
-  document_sha_.Update(offset);
-  ++n_documents_;
-
-  if (spec_.prepend_bos) Push(spec_.bos_id);
-  for (uint32_t id : ids) {
-    if (spec_.prepend_bos && n_tokens_ % spec_.context_size == 0) Push(spec_.bos_id);
-    Push(id);
-  }
-  RETURN_IF_ERROR(tokens_.Append(pending_));
-  sha_.Update(pending_);
-  pending_.clear();
-  return absl::OkStatus();
-}
-
-absl::Status TokenFileWriter::Finish() {
-  if (n_tokens_ == 0) return InvalidArgument(dir_, ": the corpus has no tokens");
-  const std::string tokens_sha = sha_.HexDigest();
-  hash_ = CorpusHash(spec_, n_tokens_, n_documents_, tokens_sha, document_sha_.HexDigest());
-  Json sidecar = {
-      {"format_version", kFormatVersion},
-      {"dtype", std::string(TokenTypeName(BytesPerToken(spec_.vocab_size)))},
-      {"n_tokens", n_tokens_},
-      {"n_documents", n_documents_},
-      {"vocab_size", spec_.vocab_size},
-      {"context_size", spec_.context_size},
-      {"prepend_bos", spec_.prepend_bos},
-      {"bos_id", spec_.prepend_bos ? Json(spec_.bos_id) : Json(nullptr)},
-      {"tokenizer_hash", spec_.tokenizer_hash},
-      {"model_id", spec_.model_id},
-      {"hash", hash_},
-  };
-  absl::Status status = tokens_.Commit();
-  if (status.ok()) status = documents_.Commit();
-  if (status.ok()) {
-    status =
-        WriteFileAtomically(JoinPath(dir_, kSidecarName),
-                            sidecar.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  }
-  if (!status.ok()) {  // a corpus is there as a whole or not at all
-    unlink(tokens_.path().c_str());
-    unlink(documents_.path().c_str());
-  }
-  return status;
-}
 
 absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path,
                                                   uint64_t expected_bytes) {
@@ -167,95 +55,104 @@ absl::StatusOr<TokenFile::Mapping> TokenFile::Map(const std::string& path,
 absl::StatusOr<std::shared_ptr<const TokenFile>> TokenFile::Open(const std::string& dir) {
   const std::string path = JoinPath(dir, kSidecarName);
   if (!FileExists(path)) return NotFound(dir, ": holds no corpus (no ", kSidecarName, ")");
-  ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxSidecarBytes, 4));
-  ASSIGN_OR_RETURN(const int64_t version, JsonInt(json, "format_version", path));
-  if (version != kFormatVersion) {
-    return InvalidArgument(path, ": format_version ", version, ", this server reads ",
-                           kFormatVersion);
-  }
+  ASSIGN_OR_RETURN(TokenFileSidecar sidecar, ReadTokenFileSidecar(path));
   std::shared_ptr<TokenFile> file(new TokenFile());
-  TokenFileSpec& spec = file->spec_;
   file->dir_ = dir;
-  ASSIGN_OR_RETURN(const int64_t vocab_size, JsonInt(json, "vocab_size", path, 1, UINT32_MAX));
-  ASSIGN_OR_RETURN(const int64_t context_size,
-                   JsonInt(json, "context_size", path, 1, kMaxContextSize));
-  ASSIGN_OR_RETURN(spec.prepend_bos, JsonBool(json, "prepend_bos", path));
-  if (spec.prepend_bos) {
-    ASSIGN_OR_RETURN(const int64_t bos_id, JsonInt(json, "bos_id", path, 0, UINT32_MAX));
-    spec.bos_id = static_cast<uint32_t>(bos_id);
-  }
-  spec.vocab_size = static_cast<uint32_t>(vocab_size);
-  spec.context_size = static_cast<uint32_t>(context_size);
-  RETURN_IF_ERROR(CheckSpec(spec, path));
-  ASSIGN_OR_RETURN(spec.tokenizer_hash, JsonString(json, "tokenizer_hash", path));
-  ASSIGN_OR_RETURN(spec.model_id, JsonString(json, "model_id", path));
-  ASSIGN_OR_RETURN(file->hash_, JsonString(json, "hash", path));
-  ASSIGN_OR_RETURN(const std::string dtype, JsonString(json, "dtype", path));
-  file->bytes_per_token_ = BytesPerToken(spec.vocab_size);
-  if (dtype != TokenTypeName(file->bytes_per_token_)) {
-    return InvalidArgument(path, ": dtype \"", PrintableUtf8(dtype), "\", a vocab_size of ",
-                           spec.vocab_size, " is stored as ",
-                           TokenTypeName(file->bytes_per_token_));
-  }
-  ASSIGN_OR_RETURN(const int64_t n_tokens, JsonInt(json, "n_tokens", path, 1, kMaxTokens));
-  ASSIGN_OR_RETURN(const int64_t n_documents, JsonInt(json, "n_documents", path, 1, n_tokens));
-  file->n_tokens_ = static_cast<uint64_t>(n_tokens);
-  file->n_documents_ = static_cast<uint64_t>(n_documents);
-  ASSIGN_OR_RETURN(file->tokens_,
-                   Map(JoinPath(dir, kTokensName),
-                       file->n_tokens_ * static_cast<uint64_t>(file->bytes_per_token_)));
-  ASSIGN_OR_RETURN(file->documents_, Map(JoinPath(dir, kDocumentsName), file->n_documents_ * 8));
+  file->spec_ = std::move(sidecar.spec);
+  file->sizes_ = sidecar.sizes;
+  file->hash_ = std::move(sidecar.hash);
+  RETURN_IF_ERROR(file->MapFiles());
   RETURN_IF_ERROR(file->CheckDocuments());
+  RETURN_IF_ERROR(file->CheckContexts());
   return std::shared_ptr<const TokenFile>(std::move(file));
 }
 
-absl::Status TokenFile::CheckDocuments() const {
-  uint64_t last = 0;
-  for (uint64_t i = 0; i < n_documents_; ++i) {
-    const uint64_t begin = DocumentBegin(i);
-    if ((i == 0) != (begin == 0) || (i > 0 && begin <= last) || begin >= n_tokens_) {
-      return absl::DataLossError(absl::StrCat(JoinPath(dir_, kDocumentsName), ": document ", i,
-                                              " begins at token ", begin, ", the one before at ",
-                                              last, ", the corpus has ", n_tokens_, " tokens"));
-    }
-    last = begin;
+absl::Status TokenFile::MapFiles() {
+  const auto bytes = static_cast<uint64_t>(BytesPerToken(spec_));
+  ASSIGN_OR_RETURN(tokens_, Map(JoinPath(dir_, kTokensName), n_tokens() * bytes));
+  ASSIGN_OR_RETURN(documents_, Map(JoinPath(dir_, kDocumentsName), n_documents() * 8));
+  if (HasContextsFile(spec_)) {
+    ASSIGN_OR_RETURN(contexts_, Map(JoinPath(dir_, kContextsName), n_contexts() * 8));
   }
   return absl::OkStatus();
 }
 
+// Documents begin at 0 and in rising order, the first one held out where its tokens do.
+absl::Status TokenFile::CheckDocuments() const {
+  uint64_t last = 0;
+  for (uint64_t i = 0; i < n_documents(); ++i) {
+    const uint64_t begin = DocumentBegin(i);
+    if ((i == 0) != (begin == 0) || (i > 0 && begin <= last) || begin >= n_tokens()) {
+      return absl::DataLossError(absl::StrCat(JoinPath(dir_, kDocumentsName), ": document ", i,
+                                              " begins at token ", begin, ", the one before at ",
+                                              last, ", the corpus has ", n_tokens(), " tokens"));
+    }
+    last = begin;
+  }
+  const uint64_t n_train = n_train_documents();
+  const uint64_t train_end = n_train == n_documents() ? n_tokens() : DocumentBegin(n_train);
+  if (train_end == n_train_tokens()) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(JoinPath(dir_, kDocumentsName), ": the first ", n_train,
+                                          " documents end at token ", train_end, ", ", kSidecarName,
+                                          " says ", n_train_tokens()));
+}
+
+// Each has a token at least and context_size at most, and none has tokens of both parts.
+absl::Status TokenFile::CheckContexts() const {
+  if (contexts_.data == nullptr) return absl::OkStatus();
+  for (uint64_t i = 0; i < n_contexts(); ++i) {
+    const uint64_t begin = ContextBegin(i);
+    const uint64_t end = ContextBegin(i + 1);
+    if ((i == 0 && begin != 0) || end <= begin || end - begin > context_size() ||
+        end > n_tokens()) {
+      return absl::DataLossError(absl::StrCat(
+          JoinPath(dir_, kContextsName), ": context ", i, " is tokens [", begin, ", ", end,
+          "), at most ", context_size(), " are allowed, the corpus has ", n_tokens()));
+    }
+  }
+  const uint64_t train_end = ContextBegin(sizes_.n_train_contexts);
+  if (train_end == n_train_tokens()) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      JoinPath(dir_, kContextsName), ": the first ", sizes_.n_train_contexts,
+      " contexts end at token ", train_end, ", ", kSidecarName, " says ", n_train_tokens()));
+}
+
 TokenFile::~TokenFile() {
-  for (const Mapping& mapping : {tokens_, documents_}) {
+  for (const Mapping& mapping : {tokens_, documents_, contexts_}) {
     if (mapping.data != nullptr) {
       munmap(const_cast<unsigned char*>(mapping.data), mapping.size);
     }
   }
 }
 
-uint64_t TokenFile::n_contexts() const {
-  return (n_tokens_ + spec_.context_size - 1) / spec_.context_size;
+uint64_t TokenFile::ContextBegin(uint64_t i) const {
+  if (i >= n_contexts()) return n_tokens();
+  if (contexts_.data != nullptr) return ReadLittleEndian(contexts_.data + i * 8, 8);
+  const uint64_t n_train = sizes_.n_train_contexts;
+  return i < n_train ? i * context_size() : n_train_tokens() + (i - n_train) * context_size();
+}
+
+uint32_t TokenFile::ContextLength(uint64_t i) const {
+  return static_cast<uint32_t>(ContextBegin(i + 1) - ContextBegin(i));
 }
 
 absl::Status TokenFile::Context(uint64_t i, std::vector<uint32_t>* out) const {
   if (i >= n_contexts()) {
     return OutOfRange(dir_, ": context ", i, " is out of range [0, ", n_contexts(), ")");
   }
-  const uint64_t begin = i * spec_.context_size;
-  return Tokens(begin, std::min<uint64_t>(spec_.context_size, n_tokens_ - begin), out);
+  return Tokens(ContextBegin(i), ContextLength(i), out);
 }
 
 absl::Status TokenFile::Tokens(uint64_t begin, uint64_t count, std::vector<uint32_t>* out) const {
-  if (begin > n_tokens_ || count > n_tokens_ - begin) {
-    return OutOfRange(dir_, ": tokens [", begin, ", +", count, ") are out of range [0, ", n_tokens_,
-                      ")");
+  if (begin > n_tokens() || count > n_tokens() - begin) {
+    return OutOfRange(dir_, ": tokens [", begin, ", +", count, ") are out of range [0, ",
+                      n_tokens(), ")");
   }
   out->resize(count);
-  const unsigned char* bytes = tokens_.data + begin * static_cast<uint64_t>(bytes_per_token_);
-  uint32_t highest = 0;
-  for (uint64_t i = 0; i < count; ++i, bytes += bytes_per_token_) {
-    const uint32_t id = static_cast<uint32_t>(ReadLittleEndian(bytes, bytes_per_token_));
-    (*out)[i] = id;
-    highest = std::max(highest, id);
-  }
+  const int bytes_per_token = BytesPerToken(spec_);
+  const unsigned char* bytes = tokens_.data + begin * static_cast<uint64_t>(bytes_per_token);
+  const uint32_t highest =
+      bytes_per_token == 2 ? CopyTokens<2>(bytes, out) : CopyTokens<4>(bytes, out);
   if (highest < spec_.vocab_size) return absl::OkStatus();
   const auto bad =
       std::find_if(out->begin(), out->end(), [&](uint32_t id) { return id >= spec_.vocab_size; });
@@ -270,7 +167,7 @@ uint64_t TokenFile::DocumentBegin(uint64_t document) const {
 
 uint64_t TokenFile::DocumentOf(uint64_t token_index) const {
   uint64_t low = 0;
-  uint64_t high = n_documents_;
+  uint64_t high = n_documents();
   while (high - low > 1) {  // DocumentBegin(low) <= token_index < DocumentBegin(high)
     const uint64_t middle = low + (high - low) / 2;
     (DocumentBegin(middle) <= token_index ? low : high) = middle;
@@ -279,9 +176,10 @@ uint64_t TokenFile::DocumentOf(uint64_t token_index) const {
 }
 
 absl::Status TokenFile::Verify() const {
-  const std::string hash =
-      CorpusHash(spec_, n_tokens_, n_documents_, Sha256Hex(View(tokens_.data, tokens_.size)),
-                 Sha256Hex(View(documents_.data, documents_.size)));
+  const std::string hash = TokenFileHash(
+      spec_, sizes_, Sha256OfMapping(tokens_.data, tokens_.size),
+      Sha256OfMapping(documents_.data, documents_.size),
+      contexts_.data == nullptr ? "" : Sha256OfMapping(contexts_.data, contexts_.size));
   if (hash == hash_) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat(dir_, ": the corpus has hash ", hash, ", ", kSidecarName,
                                           " says ", PrintableUtf8(hash_)));

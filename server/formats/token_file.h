@@ -1,85 +1,145 @@
-// A tokenised corpus on disk: tokens packed into contexts, written once, then mapped read-only.
+// A tokenised corpus on disk: tokens laid out in contexts, written once, then mapped read-only.
 //
 //   tokens.bin     the token ids, uint16 LE when vocab_size <= 65536, else uint32 LE
 //   documents.bin  uint64 LE: for each document the index in tokens.bin of its first token
+//   contexts.bin   uint64 LE: for each context the same; only where contexts do not lie packed
 //   corpus.json    format version, sizes, parameters and hash; written last, so a directory
 //                  that has it is complete
 //
-// Context i is tokens [i * context_size, (i + 1) * context_size); only the last may be shorter.
-// With prepend_bos every context and every document begins with BOS (one BOS where both begin).
+// Contexts follow each other without a gap: first those to train on, behind them those held out.
+// No context has tokens of both.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "server/base/hash.h"
 #include "server/formats/file.h"
 
 namespace featurescope {
 
+class TokenSpool;
+
 constexpr uint32_t kMaxContextSize = 1u << 20;
+
+// How documents become contexts.
+enum class ContextLayout {
+  kPacked,     // one right behind the other; every context is full but the last (of each part)
+  kSplit,      // cut into contexts; the last one of each document may be shorter
+  kTruncated,  // one context a document; what does not fit is dropped
+};
+// "packed", "split", "truncated".
+absl::string_view ContextLayoutName(ContextLayout layout);
+// InvalidArgument: no such name.
+absl::StatusOr<ContextLayout> ParseContextLayout(absl::string_view name);
 
 struct TokenFileSpec {
   uint32_t vocab_size = 0;    // ids lie in [0, vocab_size)
-  uint32_t context_size = 0;  // tokens, BOS included; at least 2 with prepend_bos
-  bool prepend_bos = false;
-  uint32_t bos_id = 0;         // used only with prepend_bos
+  uint32_t context_size = 0;  // tokens at most, BOS included; at least 2 with prepend_bos
+  bool prepend_bos = false;   // every context begins with BOS
+  uint32_t bos_id = 0;        // used only with prepend_bos
+  // With prepend_bos, packed documents begin with BOS, too (one BOS where both begin).
+  bool document_bos = true;
+  std::optional<uint32_t> eos_id;  // ends every document that is there to its end
+  ContextLayout layout = ContextLayout::kPacked;
+  double holdout = 0;          // the fraction of documents that was to be held out, in [0, 1)
   std::string tokenizer_hash;  // Tokenizer::hash() of the tokenizer that made the ids
   std::string model_id;        // for people; no part of the hash
 };
 
-// Streams documents to disk. The three files appear when Finish() succeeds. Not thread-safe.
+// How much there is, and how much of it to train on: what comes first.
+struct TokenFileSizes {
+  uint64_t n_tokens = 0;
+  uint64_t n_documents = 0;
+  uint64_t n_contexts = 0;
+  uint64_t n_train_tokens = 0;
+  uint64_t n_train_documents = 0;
+  uint64_t n_train_contexts = 0;
+};
+
+// Contexts [begin, end).
+struct ContextRange {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  uint64_t size() const { return end - begin; }
+};
+
+// Streams documents to disk. The files appear when Finish() succeeds. Not thread-safe.
 class TokenFileWriter {
  public:
   // Creates `dir` where it is missing. AlreadyExists when it holds a corpus.
   static absl::StatusOr<TokenFileWriter> Create(const std::string& dir, TokenFileSpec spec);
+  TokenFileWriter(TokenFileWriter&&) noexcept;
+  TokenFileWriter& operator=(TokenFileWriter&&) noexcept;
+  ~TokenFileWriter();
 
-  // Appends one document, packed right behind the one before. A document of no ids is skipped.
-  // InvalidArgument: an id >= vocab_size. ResourceExhausted: the disk is full.
-  absl::Status AppendDocument(absl::Span<const uint32_t> ids);
+  // Appends one document. Those held out are kept aside and come behind all others. A document of
+  // no ids is skipped. InvalidArgument: an id >= vocab_size. ResourceExhausted: the disk is full.
+  absl::Status AppendDocument(absl::Span<const uint32_t> ids, bool held_out = false);
 
-  // InvalidArgument when there is no token at all. REQUIRES: called at most once, last.
+  // InvalidArgument when there is nothing to train on. REQUIRES: called at most once, last.
   absl::Status Finish();
 
-  uint64_t n_tokens() const { return n_tokens_; }
-  uint64_t n_documents() const { return n_documents_; }
-  // SHA-256 over parameters, tokens and document offsets; set by Finish().
+  // Of all documents so far, those held out included; exact after Finish().
+  uint64_t n_tokens() const;
+  uint64_t n_documents() const;
+  uint64_t n_heldout_documents() const { return n_heldout_documents_; }
+  // REQUIRES: Finish() was called.
+  const TokenFileSizes& sizes() const { return sizes_; }
+  // Tokens that kTruncated left out.
+  uint64_t n_dropped_tokens() const { return n_dropped_tokens_; }
+  // SHA-256 over parameters, tokens and offsets; set by Finish().
   const std::string& hash() const { return hash_; }
 
  private:
-  TokenFileWriter(std::string dir, TokenFileSpec spec, AtomicFile tokens, AtomicFile documents);
-  void Push(uint32_t id);
+  // One of the files, with the hash of what was written to it.
+  struct Part {
+    AtomicFile file;
+    Sha256 sha;
+    absl::Status Append(absl::string_view bytes);
+  };
+  TokenFileWriter(std::string dir, TokenFileSpec spec, Part tokens, Part documents);
+  absl::Status LayOut(absl::Span<const uint32_t> ids);
+  absl::Status LayOutHeldOut();
+  void BeginContext();
+  void Push(absl::Span<const uint32_t> ids);
+  void PushFilling(absl::Span<const uint32_t> ids);
 
   std::string dir_;
   TokenFileSpec spec_;
-  AtomicFile tokens_;
-  AtomicFile documents_;
-  Sha256 sha_;
-  Sha256 document_sha_;
-  std::string pending_;  // encoded tokens of the current document
-  uint64_t n_tokens_ = 0;
-  uint64_t n_documents_ = 0;
+  Part tokens_;
+  Part documents_;
+  std::optional<Part> contexts_;         // kSplit, kTruncated
+  std::unique_ptr<TokenSpool> heldout_;  // made for the first document that is held out
+  std::string pending_tokens_;           // encoded, of the current document
+  std::string pending_contexts_;
+  uint32_t room_ = 0;  // in the current context; 0: the next token begins one
+  TokenFileSizes sizes_;
+  uint64_t n_heldout_documents_ = 0;
+  uint64_t n_dropped_tokens_ = 0;
   std::string hash_;
 };
 
 // A corpus, mapped read-only. Const and thread-safe. Do not shorten the files of an open corpus.
 class TokenFile {
  public:
-  // Checks the sidecar and every size against the files. NotFound: no corpus there.
+  // Checks the sidecar and every size and offset against the files. NotFound: no corpus there.
   // InvalidArgument / DataLoss: a bad sidecar, or files of another size than it says.
   static absl::StatusOr<std::shared_ptr<const TokenFile>> Open(const std::string& dir);
   ~TokenFile();
   TokenFile(const TokenFile&) = delete;
   TokenFile& operator=(const TokenFile&) = delete;
 
-  uint64_t n_tokens() const { return n_tokens_; }
-  uint64_t n_documents() const { return n_documents_; }
-  uint64_t n_contexts() const;
+  uint64_t n_tokens() const { return sizes_.n_tokens; }
+  uint64_t n_documents() const { return sizes_.n_documents; }
+  uint64_t n_contexts() const { return sizes_.n_contexts; }
   uint32_t context_size() const { return spec_.context_size; }
   uint32_t vocab_size() const { return spec_.vocab_size; }
   bool prepend_bos() const { return spec_.prepend_bos; }
@@ -88,8 +148,20 @@ class TokenFile {
   const std::string& hash() const { return hash_; }
   const std::string& dir() const { return dir_; }
 
-  // Replaces *out by context `i`: context_size ids, fewer only in the last context. OutOfRange:
-  // i >= n_contexts(). DataLoss naming file and position: an id >= vocab_size.
+  // The contexts to train on, and behind them those held out: for evaluation only, maybe none.
+  ContextRange train_contexts() const { return {0, sizes_.n_train_contexts}; }
+  ContextRange heldout_contexts() const { return {sizes_.n_train_contexts, sizes_.n_contexts}; }
+  uint64_t n_train_tokens() const { return sizes_.n_train_tokens; }
+  uint64_t n_heldout_tokens() const { return sizes_.n_tokens - sizes_.n_train_tokens; }
+  uint64_t n_train_documents() const { return sizes_.n_train_documents; }
+
+  // The index of the first token of context `i`, and the number of its tokens, at most
+  // context_size(). REQUIRES: i < n_contexts(); for ContextBegin also n_contexts(), the end.
+  uint64_t ContextBegin(uint64_t i) const;
+  uint32_t ContextLength(uint64_t i) const;
+
+  // Replaces *out by context `i`. OutOfRange: i >= n_contexts(). DataLoss naming file and position:
+  // an id >= vocab_size.
   absl::Status Context(uint64_t i, std::vector<uint32_t>* out) const;
 
   // Replaces *out by tokens [begin, begin + count). The same errors.
@@ -109,18 +181,18 @@ class TokenFile {
     uint64_t size = 0;
   };
   TokenFile() = default;
-  // Documents must begin at 0 and in rising order.
+  absl::Status MapFiles();
   absl::Status CheckDocuments() const;
+  absl::Status CheckContexts() const;
   static absl::StatusOr<Mapping> Map(const std::string& path, uint64_t expected_bytes);
 
   std::string dir_;
   TokenFileSpec spec_;
-  uint64_t n_tokens_ = 0;
-  uint64_t n_documents_ = 0;
+  TokenFileSizes sizes_;
   std::string hash_;
-  int bytes_per_token_ = 2;
   Mapping tokens_;
   Mapping documents_;
+  Mapping contexts_;  // kSplit, kTruncated
 };
 
 }  // namespace featurescope
