@@ -1,185 +1,249 @@
 #include "server/text/corpus_builder.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <set>
+#include <thread>
+#include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/base/status.h"
-#include "server/formats/file.h"
-#include "server/formats/json.h"
-#include "server/formats/token_file.h"
-#include "server/formats/utf8.h"
-#include "server/text/text_lines.h"
+#include "server/text/corpus_files.h"
+#include "server/text/document_encoder.h"
+#include "server/text/ordered_pool.h"
 
 namespace featurescope {
 namespace {
 
-constexpr uint64_t kMaxLineBytes = 64u << 20;
 constexpr uint64_t kProgressBytes = 256u << 10;
-constexpr int kMaxLineDepth = 32;
+constexpr uint64_t kBatchBytes = 128u << 10;
+constexpr size_t kBatchRecords = 1024;
+// Read and not yet written. A batch of one record may have more.
+constexpr uint64_t kBytesPerThread = 4 * kBatchBytes;
+constexpr int kMaxThreads = 256;
 
-enum class Format { kText, kJsonLines };
-
-absl::StatusOr<Format> FormatOf(const std::string& path) {
-  const std::string name = absl::AsciiStrToLower(BaseName(path));
-  if (absl::EndsWith(name, ".txt")) return Format::kText;
-  if (absl::EndsWith(name, ".jsonl")) return Format::kJsonLines;
-  return InvalidArgument(path,
-                         ": must be .txt (one document a file) or .jsonl (one object a line)");
+int ThreadsFor(int n_threads) {
+  if (n_threads <= 0) n_threads = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(n_threads, 1, kMaxThreads);
 }
 
-// What a file that is no text looks like; empty for text.
-std::string NotText(absl::string_view begin) {
-  if (absl::StartsWith(begin, "\x1f\x8b")) return "a gzip archive; unpack it first";
-  if (absl::StartsWith(begin, "\x28\xb5\x2f\xfd")) return "a zstd archive; unpack it first";
-  if (absl::StartsWith(begin, "PK\x03\x04")) return "a zip archive; unpack it first";
-  if (absl::StartsWith(begin, "PAR1")) return "a Parquet file; export it as .jsonl";
-  if (absl::StartsWith(begin, "\xff\xfe") || absl::StartsWith(begin, "\xfe\xff")) {
-    return "UTF-16 text; convert it to UTF-8";
-  }
-  const size_t nul = begin.find('\0');
-  if (nul != absl::string_view::npos) {
-    return absl::StrCat("a binary file (a NUL byte at offset ", nul, ")");
-  }
-  return "";
+DocumentOptions OptionsOf(const CorpusSpec& spec) {
+  DocumentOptions options;
+  options.text_field = spec.text_field;
+  options.text_separator = spec.text_separator;
+  options.csv_quotes = spec.csv_quotes;
+  return options;
 }
 
-absl::Status CheckIsText(absl::string_view begin, const std::string& path) {
-  const std::string what = NotText(begin);
-  if (what.empty()) return absl::OkStatus();
-  return InvalidArgument(path, ": is ", what);
+// "csv.gz" for a CSV that is a gzip file.
+std::string FormatOf(const CorpusFile& file, Compression compression) {
+  const absl::string_view ending = compression == Compression::kGzip   ? ".gz"
+                                   : compression == Compression::kZstd ? ".zst"
+                                                                       : "";
+  return absl::StrCat(DocumentFormatName(file.format), ending);
 }
 
+// This thread reads and writes; the pool's threads tokenise what lies between.
 class CorpusBuild {
  public:
-  CorpusBuild(const CorpusSpec& spec, const Tokenizer& tokenizer, TokenFileWriter writer,
-              const CorpusProgress& progress, const CancelToken& cancel)
+  CorpusBuild(const CorpusSpec& spec, CorpusFiles files, const DocumentEncoder& encoder,
+              TokenFileWriter writer, const CorpusObserver& observer, const CancelToken& cancel)
       : spec_(spec),
-        tokenizer_(tokenizer),
+        options_(OptionsOf(spec)),
+        files_(std::move(files)),
         writer_(std::move(writer)),
-        progress_(progress),
-        cancel_(cancel) {}
+        observer_(observer),
+        cancel_(cancel),
+        n_threads_(ThreadsFor(spec.n_threads)),
+        pool_(n_threads_,
+              [&encoder](RecordBatch batch) { return encoder.Encode(std::move(batch)); }) {
+    for (const CorpusFile& file : files_.files) progress_.file_bytes_total += file.bytes;
+  }
 
   absl::StatusOr<CorpusSummary> Run() {
-    for (const std::string& path : spec_.paths) {
-      uint64_t size = 0;
-      ASSIGN_OR_RETURN(const UniqueFd fd, OpenForReading(path, &size));
-      RETURN_IF_ERROR(FormatOf(path).status());
-      bytes_total_ += size;
+    absl::Status read;
+    for (const CorpusFile& file : files_.files) {
+      if (read.ok()) read = AddFile(file);
     }
-    for (const std::string& path : spec_.paths) {
-      ASSIGN_OR_RETURN(const Format format, FormatOf(path));
-      RETURN_IF_ERROR(format == Format::kText ? AddText(path) : AddJsonLines(path));
-    }
-    if (writer_.n_documents() == 0) {
-      return InvalidArgument("the corpus is empty: ", spec_.paths.size(), " file(s), ",
-                             n_empty_documents_, " empty document(s), no text");
-    }
+    // What was read before an error may have an earlier one.
+    while (write_status_.ok() && pool_.size() > 0) write_status_ = WriteOldest();
+    RETURN_IF_ERROR(write_status_);
+    RETURN_IF_ERROR(read);
+    RETURN_IF_ERROR(CheckDocuments());
     RETURN_IF_ERROR(writer_.Finish());
+    progress_.file_bytes_read = bytes_of_files_read_;
     Report();
-    CorpusSummary summary;
-    summary.n_tokens = writer_.n_tokens();
-    summary.n_documents = writer_.n_documents();
-    summary.n_contexts = (summary.n_tokens + spec_.context_size - 1) / spec_.context_size;
-    summary.n_empty_documents = n_empty_documents_;
-    summary.hash = writer_.hash();
-    return summary;
+    return Summary();
   }
 
  private:
-  absl::Status AddText(const std::string& path) {
-    ASSIGN_OR_RETURN(const std::string content, ReadFile(path, kMaxTextBytes));
-    RETURN_IF_ERROR(CheckIsText(content, path));
-    return AddDocument(absl::StripPrefix(content, kByteOrderMark), content.size(), path);
-  }
-
-  absl::Status AddJsonLines(const std::string& path) {
-    ASSIGN_OR_RETURN(TextLines lines, TextLines::Open(path, kMaxLineBytes));
-    std::string line;
+  absl::Status AddFile(const CorpusFile& file) {
+    ASSIGN_OR_RETURN(const std::shared_ptr<DocumentSource> source,
+                     DocumentSource::Open(file, options_));
+    formats_.insert(FormatOf(file, source->file().compression()));
     while (true) {
-      ASSIGN_OR_RETURN(const bool more, lines.Next(&line));
-      if (!more) return absl::OkStatus();
-      const std::string where = absl::StrCat(path, ":", lines.line_number());
-      RETURN_IF_ERROR(CheckIsText(line, where));
-      absl::string_view json = absl::StripAsciiWhitespace(line);
-      if (lines.line_number() == 1) json = absl::StripPrefix(json, kByteOrderMark);
-      if (json.empty()) {
-        bytes_read_ += lines.line_bytes();
-        continue;
+      RecordBatch batch;
+      batch.source = source;
+      absl::StatusOr<bool> more = ReadBatch(source.get(), &batch);
+      batch.file_bytes_read = bytes_of_files_read_ + source->file().file_bytes_read();
+      if (!batch.records.empty()) {
+        RETURN_IF_ERROR(Submit(std::move(batch)));
       }
-      if (json[0] == '[') {
-        return InvalidArgument(where,
-                               ": begins with '[': a JSON array; .jsonl has one object "
-                               "{\"",
-                               spec_.text_field, "\": \"...\"} a line");
-      }
-      ASSIGN_OR_RETURN(const nlohmann::json object, ParseJson(json, where, kMaxLineDepth));
-      ASSIGN_OR_RETURN(const std::string text, JsonString(object, spec_.text_field, where));
-      RETURN_IF_ERROR(AddDocument(text, lines.line_bytes(), where));
+      if (!more.ok()) return more.status();
+      if (!*more) break;
     }
+    bytes_of_files_read_ += source->file().file_bytes();
+    return absl::OkStatus();
   }
 
-  absl::Status AddDocument(absl::string_view text, uint64_t file_bytes, const std::string& where) {
-    RETURN_IF_ERROR(cancel_.Check());
-    absl::StatusOr<std::vector<uint32_t>> ids = tokenizer_.Encode(text);
-    if (!ids.ok()) return Annotate(ids.status(), where);
-    for (uint32_t id : *ids) {
-      if (id >= vocab_size()) {
-        return FailedPrecondition(where, ": the tokenizer gives token ", id,
-                                  ", the model has tokens [0, ", vocab_size(), ")");
-      }
+  // False when the source has no more.
+  static absl::StatusOr<bool> ReadBatch(DocumentSource* source, RecordBatch* batch) {
+    while (batch->bytes < kBatchBytes && batch->records.size() < kBatchRecords) {
+      Record record;
+      ASSIGN_OR_RETURN(const bool more, source->Next(&record));
+      if (!more) return false;
+      batch->bytes += record.bytes.size();
+      batch->records.push_back(std::move(record));
     }
-    if (ids->empty()) ++n_empty_documents_;
-    RETURN_IF_ERROR(writer_.AppendDocument(*ids));
-    bytes_read_ += file_bytes;
-    if (bytes_read_ - reported_bytes_ >= kProgressBytes) Report();
+    return true;
+  }
+
+  absl::Status Submit(RecordBatch batch) {
+    RETURN_IF_ERROR(cancel_.Check());
+    const uint64_t most = kBytesPerThread * static_cast<uint64_t>(n_threads_);
+    while (pool_.size() > 0 && bytes_in_work_ + batch.bytes > most) {
+      write_status_ = WriteOldest();
+      RETURN_IF_ERROR(write_status_);
+    }
+    bytes_in_work_ += batch.bytes;
+    pool_.Push(std::move(batch));
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteOldest() {
+    const EncodedBatch batch = pool_.Pop();
+    bytes_in_work_ -= batch.bytes;
+    for (const EncodedDocument& document : batch.documents) {
+      if (document.ids.empty()) ++n_empty_documents_;
+      RETURN_IF_ERROR(writer_.AppendDocument(document.ids, document.held_out));
+    }
+    RETURN_IF_ERROR(batch.status);
+    progress_.text_bytes += batch.text_bytes;
+    progress_.file_bytes_read = batch.file_bytes_read;
+    if (progress_.file_bytes_read - reported_bytes_ >= kProgressBytes) Report();
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckDocuments() const {
+    const uint64_t n = writer_.n_documents();
+    const uint64_t n_heldout = writer_.n_heldout_documents();
+    if (n == 0) {
+      return InvalidArgument("the corpus is empty: ", files_.files.size(), " file(s), ",
+                             n_empty_documents_, " empty document(s), no text");
+    }
+    if (spec_.holdout > 0 && (n_heldout == 0 || n_heldout == n)) {
+      return InvalidArgument("holdout ", spec_.holdout, " takes ", n_heldout, " of ", n,
+                             " document(s): with so few, choose another fraction, or 0");
+    }
     return absl::OkStatus();
   }
 
   void Report() {
-    reported_bytes_ = bytes_read_;
-    if (progress_) progress_(bytes_read_, bytes_total_, writer_.n_tokens());
+    reported_bytes_ = progress_.file_bytes_read;
+    progress_.n_documents = writer_.n_documents();
+    progress_.n_tokens = writer_.n_tokens();
+    progress_.seconds = absl::ToDoubleSeconds(absl::Now() - begin_);
+    if (observer_) observer_(progress_);
   }
 
-  uint32_t vocab_size() const {
-    return spec_.vocab_size == 0 ? tokenizer_.vocab_size() : spec_.vocab_size;
+  CorpusSummary Summary() const {
+    const TokenFileSizes& sizes = writer_.sizes();
+    CorpusSummary summary;
+    summary.n_tokens = sizes.n_tokens;
+    summary.n_documents = sizes.n_documents;
+    summary.n_contexts = sizes.n_contexts;
+    summary.n_heldout_tokens = sizes.n_tokens - sizes.n_train_tokens;
+    summary.n_heldout_documents = sizes.n_documents - sizes.n_train_documents;
+    summary.n_heldout_contexts = sizes.n_contexts - sizes.n_train_contexts;
+    summary.n_empty_documents = n_empty_documents_;
+    summary.n_dropped_tokens = writer_.n_dropped_tokens();
+    summary.n_files = files_.files.size();
+    summary.file_bytes = progress_.file_bytes_total;
+    summary.text_bytes = progress_.text_bytes;
+    summary.formats.assign(formats_.begin(), formats_.end());
+    summary.n_skipped_files = files_.n_skipped;
+    summary.skipped_files = files_.skipped;
+    summary.seconds = progress_.seconds;
+    summary.hash = writer_.hash();
+    return summary;
   }
 
   const CorpusSpec& spec_;
-  const Tokenizer& tokenizer_;
+  const DocumentOptions options_;
+  const CorpusFiles files_;
   TokenFileWriter writer_;
-  const CorpusProgress& progress_;
+  const CorpusObserver& observer_;
   const CancelToken& cancel_;
-  uint64_t bytes_total_ = 0;
-  uint64_t bytes_read_ = 0;
+  const int n_threads_;
+  const absl::Time begin_ = absl::Now();
+  CorpusBuildProgress progress_;
   uint64_t reported_bytes_ = 0;
+  uint64_t bytes_of_files_read_ = 0;  // of the files read to their end
+  uint64_t bytes_in_work_ = 0;        // of the batches in pool_
   uint64_t n_empty_documents_ = 0;
+  std::set<std::string> formats_;
+  absl::Status write_status_;
+  OrderedPool<RecordBatch, EncodedBatch> pool_;
 };
+
+absl::StatusOr<TokenFileSpec> FileSpecOf(const CorpusSpec& spec, const Tokenizer& tokenizer) {
+  if (spec.prepend_bos && !tokenizer.bos_id()) {
+    return FailedPrecondition("the tokenizer has no BOS token; leave prepend_bos off");
+  }
+  if (spec.append_eos && !tokenizer.eos_id()) {
+    return FailedPrecondition("the tokenizer has no EOS token; leave append_eos off");
+  }
+  TokenFileSpec file;
+  file.vocab_size = spec.vocab_size == 0 ? tokenizer.vocab_size() : spec.vocab_size;
+  file.context_size = spec.context_size;
+  file.layout = spec.layout;
+  file.prepend_bos = spec.prepend_bos;
+  file.bos_id = spec.prepend_bos ? *tokenizer.bos_id() : 0;
+  file.document_bos = spec.document_bos;
+  if (spec.append_eos) file.eos_id = tokenizer.eos_id();
+  file.holdout = spec.holdout;
+  file.tokenizer_hash = tokenizer.hash();
+  file.model_id = spec.model_id;
+  return file;
+}
 
 }  // namespace
 
 absl::StatusOr<CorpusSummary> BuildCorpus(const CorpusSpec& spec, const Tokenizer& tokenizer,
                                           const std::string& out_dir,
-                                          const CorpusProgress& progress,
+                                          const CorpusObserver& observer,
                                           const CancelToken& cancel) {
   if (spec.paths.empty()) return InvalidArgument("no files to make a corpus of");
-  if (spec.prepend_bos && !tokenizer.bos_id()) {
-    return FailedPrecondition("the tokenizer has no BOS token; leave prepend_bos off");
-  }
-  TokenFileSpec file;
-  file.vocab_size = spec.vocab_size == 0 ? tokenizer.vocab_size() : spec.vocab_size;
-  file.context_size = spec.context_size;
-  file.prepend_bos = spec.prepend_bos;
-  file.bos_id = spec.prepend_bos ? *tokenizer.bos_id() : 0;
-  file.tokenizer_hash = tokenizer.hash();
-  file.model_id = spec.model_id;
-  ASSIGN_OR_RETURN(TokenFileWriter writer, TokenFileWriter::Create(out_dir, file));
-  CorpusBuild build(spec, tokenizer, std::move(writer), progress, cancel);
+  ASSIGN_OR_RETURN(const TokenFileSpec file_spec, FileSpecOf(spec, tokenizer));
+  ASSIGN_OR_RETURN(CorpusFiles files, FindCorpusFiles(spec.paths, spec.allowed_roots, spec.format));
+  ASSIGN_OR_RETURN(TokenFileWriter writer, TokenFileWriter::Create(out_dir, file_spec));
+  const DocumentEncoder encoder(tokenizer, file_spec.vocab_size, spec.holdout, cancel);
+  CorpusBuild build(spec, std::move(files), encoder, std::move(writer), observer, cancel);
   return build.Run();
+}
+
+absl::StatusOr<CorpusSummary> BuildCorpus(const CorpusSpec& spec, const Tokenizer& tokenizer,
+                                          const std::string& out_dir,
+                                          const CorpusProgress& progress,
+                                          const CancelToken& cancel) {
+  CorpusObserver observer;
+  if (progress) {
+    observer = [&progress](const CorpusBuildProgress& so_far) {
+      progress(so_far.file_bytes_read, so_far.file_bytes_total, so_far.n_tokens);
+    };
+  }
+  return BuildCorpus(spec, tokenizer, out_dir, observer, cancel);
 }
 
 }  // namespace featurescope
