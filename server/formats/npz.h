@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -40,6 +41,9 @@ class NpzFile {
   // NotFound, PermissionDenied; InvalidArgument naming the file, the array and the rule that is
   // broken.
   static absl::StatusOr<NpzFile> Open(const std::string& path);
+
+  // Whether `path` is a zip archive that begins with a .npy member. Errors count as false.
+  static bool LooksLikeNpz(const std::string& path);
 
   // In the order of the file.
   const std::vector<NpzArray>& arrays() const { return arrays_; }

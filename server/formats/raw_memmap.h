@@ -21,8 +21,8 @@ class RawMemmap {
  public:
   // `dtype` is F16, BF16 or F32, little-endian; d_in lies in [1, kMaxRawMemmapWidth].
   //   NotFound, PermissionDenied
-  //   InvalidArgument  dtype or d_in not allowed; no whole number of rows, or none; the file is a
-  //                    .npy, .npz, .pt or safetensors file, which has a header
+  //   InvalidArgument  dtype or d_in not allowed; no whole number of rows, or none; the file
+  //                    begins as a .npy, .npz or .pt file does
   static absl::StatusOr<RawMemmap> Open(const std::string& path, DType dtype, int64_t d_in);
 
   int64_t n_rows() const { return n_rows_; }

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
 #include "server/formats/json.h"
+#include "server/formats/tensor_shape.h"
 #include "server/formats/utf8.h"
 
 namespace featurescope {
@@ -62,26 +63,6 @@ absl::StatusOr<uint64_t> ParseUnsigned(const Json& json, const std::string& wher
   return json.get<uint64_t>();
 }
 
-// Product of the dimensions and the element size. InvalidArgument when it leaves 63 bits.
-absl::StatusOr<uint64_t> CheckedBytes(DType dtype, absl::Span<const int64_t> shape,
-                                      const std::string& where) {
-  // A zero dimension must not hide an overflow in the others.
-  uint64_t product = static_cast<uint64_t>(DTypeSize(dtype));
-  bool zero = false;
-  for (int64_t dim : shape) {
-    if (dim == 0) {
-      zero = true;
-      continue;
-    }
-    if (__builtin_mul_overflow(product, static_cast<uint64_t>(dim), &product) ||
-        product > static_cast<uint64_t>(INT64_MAX)) {
-      return InvalidArgument(where, ": shape [", absl::StrJoin(shape, ", "),
-                             "] has more bytes than 63 bits can count");
-    }
-  }
-  return zero ? 0 : product;
-}
-
 absl::StatusOr<std::vector<int64_t>> ParseShape(const Json& json, const std::string& where) {
   if (!json.is_array()) return InvalidArgument(where, ": shape must be an array");
   if (json.size() > kMaxTensorDims) {
@@ -117,7 +98,7 @@ absl::StatusOr<TensorEntry> ParseEntry(const std::string& name, const Json& json
   entry.name = name;
   ASSIGN_OR_RETURN(entry.dtype, ParseDType(*dtype, where));
   ASSIGN_OR_RETURN(entry.shape, ParseShape(*shape, where));
-  ASSIGN_OR_RETURN(const uint64_t bytes, CheckedBytes(entry.dtype, entry.shape, where));
+  ASSIGN_OR_RETURN(const uint64_t bytes, CheckedTensorBytes(entry.dtype, entry.shape, where));
   if (!offsets->is_array() || offsets->size() != 2) {
     return InvalidArgument(where, ": data_offsets must be [begin, end]");
   }
@@ -294,11 +275,7 @@ absl::StatusOr<SafetensorsWriter> SafetensorsWriter::Create(
         !names.insert(spec.name).second || !IsUtf8(spec.name)) {
       return InvalidArgument(where, ": name is too long, reserved, no UTF-8 or given twice");
     }
-    if (spec.shape.size() > kMaxTensorDims ||
-        std::any_of(spec.shape.begin(), spec.shape.end(), [](int64_t dim) { return dim < 0; })) {
-      return InvalidArgument(where, ": bad shape [", absl::StrJoin(spec.shape, ", "), "]");
-    }
-    ASSIGN_OR_RETURN(const uint64_t bytes, CheckedBytes(spec.dtype, spec.shape, where));
+    ASSIGN_OR_RETURN(const uint64_t bytes, CheckedTensorBytes(spec.dtype, spec.shape, where));
     if (bytes > static_cast<uint64_t>(INT64_MAX) - end) {
       return InvalidArgument(where, ": the file would exceed 63 bits of bytes");
     }

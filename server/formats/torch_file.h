@@ -8,7 +8,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -28,25 +28,17 @@ constexpr size_t kMaxTorchStringBytes = 64u << 20;  // of all strings of the tre
 constexpr int kMaxTorchDepth = 32;                  // of lists, tuples and dicts
 constexpr size_t kMaxTorchStorages = 65536;
 
-// Elements in a row, little-endian; tensors are views of it.
-struct TorchStorage {
-  std::string key;  // its name in the file
-  DType dtype = DType::kF32;
-  uint64_t n_elements = 0;
-  uint64_t bytes = 0;
-  uint64_t file_offset = 0;
-  bool has_crc32 = false;  // the legacy container has no check sums
-  uint32_t crc32 = 0;
-};
-
 // An open, checked file. Const and thread-safe; reads with pread, never maps. Movable.
 class TorchFile {
  public:
+  // Takes pieces of a storage in their order; an error ends the reading.
+  using Sink = std::function<absl::Status(absl::Span<const char> piece)>;
+
   // NotFound, PermissionDenied; InvalidArgument naming the file and what is broken or not allowed
   // (opcode, global, tensor, storage). A TorchScript archive is InvalidArgument: it is a program.
   static absl::StatusOr<TorchFile> Open(const std::string& path);
 
-  // Whether `path` begins as one of the two containers does. Errors count as false.
+  // Whether `path` is one of the two containers, whatever it holds. Errors count as false.
   static bool LooksLikeTorchFile(const std::string& path);
 
   const TorchValue& root() const { return root_; }
@@ -63,7 +55,10 @@ class TorchFile {
   // Reads out.size() bytes of a storage, starting `offset` bytes into it, without a look at its
   // check sum. OutOfRange when that is more than it has; DataLoss when the file has been shortened.
   absl::Status Read(const TorchStorage& storage, uint64_t offset, absl::Span<char> out) const;
-  // Reads a storage whole and compares its check sum; OK when it has none.
+  // Passes a storage on from first to last, in pieces of at most 1 MiB, whole elements each, and
+  // compares its check sum where it has one: InvalidArgument when the bytes are damaged.
+  absl::Status Stream(const TorchStorage& storage, const Sink& sink) const;
+  // Stream without a taker.
   absl::Status Verify(const TorchStorage& storage) const;
 
   const std::string& path() const { return path_; }

@@ -15,6 +15,17 @@
 
 namespace featurescope {
 
+// Elements in a row, little-endian; tensors are views of it.
+struct TorchStorage {
+  std::string key;  // its name in the file
+  DType dtype = DType::kF32;
+  uint64_t n_elements = 0;
+  uint64_t bytes = 0;
+  uint64_t file_offset = 0;
+  bool has_crc32 = false;  // the legacy container has no check sums
+  uint32_t crc32 = 0;
+};
+
 // A strided view of a storage. Checked when the file was opened: every element lies inside the
 // storage, and there are no more elements than the storage has.
 struct TorchTensor {

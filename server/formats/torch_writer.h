@@ -53,10 +53,11 @@ class TorchStateDictWriter {
 
   TorchStateDictWriter(AtomicFile file, std::vector<Tensor> tensors);
   absl::Status BeginRecord(absl::string_view name, uint64_t bytes);
+  absl::Status AppendToRecord(absl::string_view bytes);
   absl::Status EndRecord();
   absl::Status WriteRecord(absl::string_view name, absl::string_view content);
-  // Moves on past tensors that have all their bytes (also those of no bytes).
-  absl::Status SkipComplete();
+  // Begins the record of the tensor that is due; those of no bytes are written on the way.
+  absl::Status BeginTensors();
   absl::Status WriteDirectory();
 
   AtomicFile file_;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -31,7 +32,7 @@ constexpr uint64_t kMaxZipRatio = 100;
 struct ZipMember {
   std::string name;
   bool deflated = false;  // else stored
-  uint32_t crc32 = 0;     // of the inflated bytes
+  uint32_t crc32 = 0;     // of the inflated bytes; 0: not recorded (PyTorch can leave it out)
   uint64_t compressed_bytes = 0;
   uint64_t bytes = 0;        // inflated
   uint64_t data_offset = 0;  // of the first (compressed) byte in the file
@@ -67,6 +68,8 @@ class ZipArchive {
 
   const std::string& path() const { return path_; }
   uint64_t file_bytes() const { return file_bytes_; }
+  // The open file, for one who has noted where its members lie.
+  UniqueFd TakeFile() && { return std::move(fd_); }
 
  private:
   std::string Where(const ZipMember& member) const;
