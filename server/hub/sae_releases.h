@@ -46,10 +46,11 @@ struct SaeSource {
 // One family of ids of a release. {L} stands for a layer, {N} for a number, {W} for a width such as
 // 16k, {A} for a name.
 struct SaeIdPattern {
-  std::string id;             // layer_{L}/width_{W}/average_l0_{N}
-  std::string path;           // the same placeholders
-  std::string hook_name;      // blocks.{L}.hook_resid_post
-  std::string hook_name_out;  // transcoders only
+  std::string id;                  // layer_{L}/width_{W}/average_l0_{N}
+  std::string path;                // the same placeholders
+  std::string hook_name;           // blocks.{L}.hook_resid_post
+  std::string hook_name_out;       // transcoders only
+  double norm_scaling_factor = 0;  // of this id; see SaeReleaseOptions
 };
 
 struct SaeRelease {
@@ -70,6 +71,9 @@ absl::Span<const SaeRelease> SaeReleases();
 //   InvalidArgument  neither RELEASE/ID nor ORG/REPO[/path][@REVISION]
 //   NotFound         a known release, but no such form of id; the message lists the forms
 absl::StatusOr<SaeSource> ResolveSaeSource(absl::string_view spec);
+
+// Whether the source's path ends in `canonical`.
+bool IsOpenChoice(const SaeSource& source);
 
 // Checks that the source's path exists in the repository and completes `canonical`. NotFound lists
 // what there is.
