@@ -27,6 +27,7 @@ class Pull {
   absl::Status Open(const std::string& repo, const std::string& revision) {
     result_.repo = repo;
     result_.revision = revision;
+    if (options_.hub.cache_dir.empty()) return InvalidArgument("no directory for the hub's cache");
     RETURN_IF_ERROR(options_.hub.offline ? OpenOffline() : OpenOnline());
     result_.commit = listing_.commit;
     result_.snapshot_dir = cache_.SnapshotDir(repo, listing_.commit);

@@ -24,8 +24,9 @@ struct SaeReleaseOptions {
   bool center_writing_weights = false;  // trained on TransformerLens' centred activations
   std::optional<bool> prepend_bos;
   std::optional<int> context_size;  // tokens
-  // The activations were multiplied by it in training, and no file says so: W_enc times it, W_dec
-  // and b_dec divided by it undo that. 0: nothing to undo.
+  // For files that say normalize_activations expected_average_only_in but not by how much: the
+  // activations were multiplied by it in training. Folded in, W_enc is multiplied by it, W_dec and
+  // b_dec are divided. 0: nothing to fold.
   double norm_scaling_factor = 0;
   std::string note;  // what a user should know, one sentence; often ""
 };

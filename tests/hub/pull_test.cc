@@ -620,7 +620,16 @@ TEST_F(PullTest, WhatPythonToolsLeftIsUsed) {
     std::filesystem::create_symlink("../../blobs/" + std::string(BaseName(blob)),
                                     snapshot + "/" + name);
   }
+  // Nothing needs to be written (which only tells where the test is not run by root).
+  using std::filesystem::perms;
+  const perms read_only = perms::owner_read | perms::owner_exec;
+  for (const std::string& dir : {snapshot, repo, cache_}) {
+    std::filesystem::permissions(dir, read_only);
+  }
   const auto model = Model(Options());
+  for (const std::string& dir : {cache_, repo, snapshot}) {
+    std::filesystem::permissions(dir, perms::owner_all);
+  }
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->directory, snapshot);
   EXPECT_EQ(model->bytes_downloaded, 0u);
@@ -723,6 +732,12 @@ TEST_F(PullTest, FetchesAnSaeOfAnyRepository) {
   ASSERT_TRUE(sae.ok()) << sae.status();
   EXPECT_THAT(sae->files, ElementsAre("a/cfg.json", "a/sae_weights.safetensors"));
   EXPECT_EQ(sae->source.release, "");
+  PullOptions offline = Options("someone/saes/a@main");
+  offline.hub.offline = true;
+  const auto again = PullSae(offline, nullptr, CancelToken());
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->path, sae->path);
+  EXPECT_EQ(again->files, sae->files);
 
   const absl::Status root = PullSae(Options("someone/saes"), nullptr, CancelToken()).status();
   EXPECT_EQ(root.code(), absl::StatusCode::kFailedPrecondition);
