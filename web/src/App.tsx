@@ -17,6 +17,9 @@ const JobsView = lazy(() => import("./views/jobs/JobsView"));
 const JobView = lazy(() => import("./views/jobs/JobView"));
 const TrainingForm = lazy(() => import("./views/jobs/TrainingForm"));
 const IndexingForm = lazy(() => import("./views/jobs/IndexingForm"));
+const AddModelForm = lazy(() => import("./views/add/AddModelForm"));
+const AddSaeForm = lazy(() => import("./views/add/AddSaeForm"));
+const AddCorpusForm = lazy(() => import("./views/add/AddCorpusForm"));
 
 export function App() {
   const [dialog, setDialog] = useState<"help" | "jump" | null>(null);
@@ -42,6 +45,9 @@ export function App() {
             <Route path="/jobs/:job">{({ job }) => <JobView key={job} id={job} />}</Route>
             <Route path="/new/training">{() => <TrainingForm />}</Route>
             <Route path="/new/indexing">{() => <IndexingForm />}</Route>
+            <Route path="/new/model">{() => <AddModelForm />}</Route>
+            <Route path="/new/sae">{() => <AddSaeForm />}</Route>
+            <Route path="/new/corpus">{() => <AddCorpusForm />}</Route>
             <Route>{() => <Empty title="There is no page at this address." />}</Route>
           </Switch>
         </Suspense>

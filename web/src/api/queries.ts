@@ -25,6 +25,12 @@ export const corporaQuery = queryOptions({
   queryFn: async ({ signal }) => (await catalog.listCorpora({}, reading(signal))).corpora,
 });
 
+export const saeReleasesQuery = queryOptions({
+  queryKey: ["sae releases"],
+  queryFn: async ({ signal }) => (await catalog.listSaeReleases({}, reading(signal))).releases,
+  staleTime: Infinity,
+});
+
 export const serverQuery = queryOptions({
   queryKey: ["server"],
   queryFn: ({ signal }) => catalog.getServerInfo({}, reading(signal)),

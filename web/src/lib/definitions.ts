@@ -50,6 +50,11 @@ export const definitions = {
     text: "Share of the activations' variance that the SAE's reconstruction explains.",
     formula: "1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²",
   },
+  norm_ratio: {
+    label: "‖x̂‖ / ‖x‖",
+    text: "Mean length of the reconstruction relative to what is reconstructed; about 1 where all scales are right.",
+  },
+  cosine: { label: "Cosine", text: "Mean cosine of the reconstruction and what is reconstructed." },
   log10_density: {
     label: "log₁₀ density",
     text: "How many alive features have which density, on a logarithmic scale.",

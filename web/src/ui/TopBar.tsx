@@ -17,8 +17,8 @@ interface Props {
 export function TopBar({ onHelp, onJump }: Props) {
   const [location] = useLocation();
   const theme = useTheme();
-  const isFeatures = location === "/" || location.startsWith("/sae") || location.startsWith("/f/");
-  const isJobs = location.startsWith("/jobs") || location.startsWith("/new");
+  const isJobs = ["/jobs", "/new/training", "/new/indexing"].some((path) => location.startsWith(path));
+  const isFeatures = !isJobs && ["/sae", "/f/", "/new/"].some((path) => location.startsWith(path)) || location === "/";
   return (
     <header className={styles.bar}>
       <Link href={home_link} className={styles.brand}>

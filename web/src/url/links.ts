@@ -41,6 +41,18 @@ export function indexingFormLink(query: { sae?: string; corpus?: string } = {}):
   return withQuery("/new/indexing", query);
 }
 
+export function addModelLink(query: { from?: string } = {}): string {
+  return withQuery("/new/model", query);
+}
+
+export function addSaeLink(query: { model?: string; from?: string } = {}): string {
+  return withQuery("/new/sae", query);
+}
+
+export function addCorpusLink(query: { model?: string } = {}): string {
+  return withQuery("/new/corpus", query);
+}
+
 // The names that operations, units and error terms have in URLs and on screen.
 export const operations = {
   add: Operation.ADD,

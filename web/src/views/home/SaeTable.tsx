@@ -1,14 +1,16 @@
-// The SAEs, with the corpora they are indexed over.
+// The SAEs, what they were recognised as, and the corpora they are indexed over.
 import { Link } from "wouter";
 
 import type { Corpus, Sae } from "../../gen/featurescope/v1/catalog_pb.js";
 import { formatCount } from "../../lib/format";
 import { Button, ButtonLink } from "../../ui/Button";
 import { Card } from "../../ui/Card";
+import { DataTable, type Column } from "../../ui/DataTable";
 import { Empty } from "../../ui/Notes";
 import table from "../../ui/Table.module.css";
-import { indexingFormLink, saeLink, trainingFormLink } from "../../url/links";
+import { addSaeLink, indexingFormLink, saeLink, trainingFormLink } from "../../url/links";
 import styles from "./HomeView.module.css";
+import { WarningSign } from "./WarningSign";
 
 interface Props {
   saes: Sae[];
@@ -18,6 +20,37 @@ interface Props {
 }
 
 export function SaeTable({ saes, corpora, model, onShowAll }: Props) {
+  const columns: Column<Sae>[] = [
+    {
+      title: "SAE",
+      heads: true,
+      cell: (sae) => (
+        <>
+          <Link href={saeLink(sae.id)}>{sae.id}</Link>
+          <WarningSign warnings={sae.warnings} />
+        </>
+      ),
+    },
+    { title: "Model", cell: (sae) => sae.modelId },
+    {
+      title: "Hook point",
+      className: "mono",
+      cell: (sae) => (sae.hookNameOut === "" || sae.hookNameOut === sae.hookName ? sae.hookName : `${sae.hookName} → ${sae.hookNameOut}`),
+    },
+    {
+      title: "Architecture",
+      cell: (sae) => (
+        <>
+          {sae.architecture}
+          {sae.k > 0 && <span className={table.muted}> k = {sae.k}</span>}
+        </>
+      ),
+    },
+    { title: "Format", className: table.muted, cell: (sae) => sae.format },
+    { title: "d_sae", numeric: true, cell: (sae) => formatCount(sae.dSae) },
+    { title: "d_in", numeric: true, cell: (sae) => formatCount(sae.dIn) },
+    { title: "Index", cell: (sae) => <IndexState sae={sae} corpora={corpora} /> },
+  ];
   return (
     <Card
       title="Sparse autoencoders"
@@ -29,6 +62,7 @@ export function SaeTable({ saes, corpora, model, onShowAll }: Props) {
               Show all
             </Button>
           )}
+          <ButtonLink href={addSaeLink({ model })}>Add an SAE…</ButtonLink>
           <ButtonLink href={trainingFormLink({ model })}>Train an SAE…</ButtonLink>
         </>
       }
@@ -39,46 +73,10 @@ export function SaeTable({ saes, corpora, model, onShowAll }: Props) {
           title={model === "" ? "There is no SAE yet." : `There is no SAE of ${model} yet.`}
           command={`featurescope sae add ID PATH --model ${model === "" ? "MODEL" : model}`}
         >
-          <p>Train one here, or add one in SAELens format:</p>
+          <p>Train one here, or add one in any format of the field:</p>
         </Empty>
       ) : (
-        <table className={table.table}>
-          <thead>
-            <tr>
-              <th scope="col">SAE</th>
-              <th scope="col">Model</th>
-              <th scope="col">Hook point</th>
-              <th scope="col">Architecture</th>
-              <th scope="col" className="num">
-                d_sae
-              </th>
-              <th scope="col" className="num">
-                d_in
-              </th>
-              <th scope="col">Index</th>
-            </tr>
-          </thead>
-          <tbody>
-            {saes.map((sae) => (
-              <tr key={sae.id}>
-                <th scope="row">
-                  <Link href={saeLink(sae.id)}>{sae.id}</Link>
-                </th>
-                <td>{sae.modelId}</td>
-                <td className="mono">{sae.hookName}</td>
-                <td>
-                  {sae.architecture}
-                  {sae.k > 0 && <span className={table.muted}> k = {sae.k}</span>}
-                </td>
-                <td className="num">{formatCount(sae.dSae)}</td>
-                <td className="num">{formatCount(sae.dIn)}</td>
-                <td>
-                  <IndexState sae={sae} corpora={corpora} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+        <DataTable rows={saes} columns={columns} keyOf={(sae) => sae.id} />
       )}
     </Card>
   );

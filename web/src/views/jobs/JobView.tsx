@@ -13,7 +13,7 @@ import { Card } from "../../ui/Card";
 import { ErrorNote } from "../../ui/ErrorNote";
 import { Loading } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
-import { indexingFormLink, jobs_link, saeLink } from "../../url/links";
+import { home_link, indexingFormLink, jobs_link, saeLink } from "../../url/links";
 import { CancelButton } from "./CancelButton";
 import { Connection } from "./Connection";
 import { Curves } from "./Curves";
@@ -33,7 +33,7 @@ export default function JobView({ id }: { id: string }) {
   const isDone = job?.state === JobState.SUCCEEDED;
   useEffect(() => {
     if (!isDone) return;
-    for (const key of ["saes", "sae", "index", "features"]) void queries.invalidateQueries({ queryKey: [key] });
+    for (const key of ["models", "saes", "sae", "index", "features"]) void queries.invalidateQueries({ queryKey: [key] });
   }, [isDone, queries]);
 
   if (job === undefined || brief === undefined) {
@@ -73,7 +73,9 @@ export default function JobView({ id }: { id: string }) {
       </div>
       <div className={styles.columns}>
         <div>
-          {job.spec.case === "training" ? <Curves job={job.id} /> : <Card title="Indexing">{indexingText(job)}</Card>}
+          {job.spec.case === "training" && <Curves job={job.id} />}
+          {job.spec.case === "indexing" && <Card title="Indexing">{indexingText(job)}</Card>}
+          {job.spec.case === "importing" && <Card title="Download">{importText(job)}</Card>}
         </div>
         <Facts job={job} />
       </div>
@@ -84,6 +86,14 @@ export default function JobView({ id }: { id: string }) {
 function indexingText(job: Job): string {
   if (job.state === JobState.SUCCEEDED) return "The index is complete.";
   return isActive(job.state) ? "One pass over the corpus. The index appears when it is complete." : "There is no index from this job.";
+}
+
+function importText(job: Job): string {
+  if (job.state === JobState.SUCCEEDED) return "It is downloaded, checked and added.";
+  if (job.state === JobState.RUNNING && job.phase === "adding") return "The files are complete; they are read and checked.";
+  return isActive(job.state)
+    ? "Every file is checked against its hash. An interrupted download continues where it stopped."
+    : "Nothing was added. What was downloaded is kept and used when it is pulled again.";
 }
 
 function Next({ job }: { job: Job }) {
@@ -104,6 +114,11 @@ function Next({ job }: { job: Job }) {
         Look at the features
       </ButtonLink>
     );
+  }
+  if (job.spec.case === "importing") {
+    const { what } = job.spec.value;
+    if (what.case === "sae") return <ButtonLink look="primary" href={saeLink(what.value.saeId)}>Open the SAE</ButtonLink>;
+    if (what.case === "model") return <ButtonLink look="primary" href={`${home_link}?model=${what.value.modelId}`}>Look at the model</ButtonLink>;
   }
   return null;
 }

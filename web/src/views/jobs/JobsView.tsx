@@ -9,12 +9,13 @@ import { useJobs } from "../../jobs/useJobs";
 import { formatDuration, formatTime } from "../../lib/format";
 import { ButtonLink } from "../../ui/Button";
 import { Card } from "../../ui/Card";
+import { DataTable, type Column } from "../../ui/DataTable";
 import { ErrorNote } from "../../ui/ErrorNote";
 import { Empty, Loading } from "../../ui/Notes";
 import table from "../../ui/Table.module.css";
 import { useShortcut } from "../../ui/shortcuts";
 import { usePageTitle } from "../../ui/usePageTitle";
-import { indexingFormLink, jobLink, trainingFormLink } from "../../url/links";
+import { addModelLink, addSaeLink, indexingFormLink, jobLink, trainingFormLink } from "../../url/links";
 import { moveInTable } from "../sae/moveInTable";
 import { CancelButton } from "./CancelButton";
 import { Connection } from "./Connection";
@@ -43,12 +44,14 @@ export default function JobsView() {
         <h1>Jobs</h1>
         <Connection state={live} />
         <div className={styles.actions}>
+          <ButtonLink href={addModelLink({ from: "hub" })}>Pull a model…</ButtonLink>
+          <ButtonLink href={addSaeLink({ from: "hub" })}>Pull an SAE…</ButtonLink>
           <ButtonLink href={trainingFormLink()}>Train an SAE…</ButtonLink>
           <ButtonLink href={indexingFormLink()}>Index an SAE…</ButtonLink>
         </div>
       </header>
       {list.isError && live.jobs.size === 0 && <ErrorNote error={list.error} onRetry={() => void list.refetch()} />}
-      <Card title="Training and indexing" note={all.length > 0 ? `${all.filter((j) => isActive(j.state)).length} active` : undefined} flush>
+      <Card title="Training, indexing and downloads" note={all.length > 0 ? `${all.filter((j) => isActive(j.state)).length} active` : undefined} flush>
         {isLoading ? (
           <Loading what="jobs" />
         ) : all.length === 0 ? (
@@ -59,63 +62,46 @@ export default function JobsView() {
             <p>Train an SAE from the button above, or run:</p>
           </Empty>
         ) : (
-          <JobTable all={all} />
+          <DataTable rows={all} columns={columns} keyOf={(job) => job.id} attributes={(job) => ({ "data-job": job.id })} />
         )}
       </Card>
     </>
   );
 }
 
-function JobTable({ all }: { all: Job[] }) {
-  return (
-    <table className={table.table}>
-      <thead>
-        <tr>
-          <th scope="col">Job</th>
-          <th scope="col">What</th>
-          <th scope="col">State</th>
-          <th scope="col">Progress</th>
-          <th scope="col">Created</th>
-          <th scope="col" className="num">
-            Took
-          </th>
-          <th scope="col">
-            <span className="sr-only">Actions</span>
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {all.map((job) => {
-          const brief = briefOf(job);
-          return (
-            <tr key={job.id} data-job={job.id}>
-              <th scope="row">
-                <Link href={jobLink(job.id)} data-row>
-                  {brief.kind} {brief.subject}
-                </Link>
-              </th>
-              <td className={table.muted}>{brief.detail}</td>
-              <td>
-                <StateBadge state={job.state} />
-              </td>
-              <td>
-                <div className={styles.cell}>
-                  <Progress job={job} label={`Progress of ${brief.kind} ${brief.subject}`} />
-                  <span className={styles.progressText} title={job.error === "" ? undefined : job.error}>
-                    {job.error !== "" && !isActive(job.state) ? job.error : progressText(job)}
-                  </span>
-                </div>
-              </td>
-              <td className={table.muted}>{formatTime(job.created)}</td>
-              <td className="num">{took(job)}</td>
-              <td className="num">{isActive(job.state) && <CancelButton id={job.id} what={`${brief.kind} ${brief.subject}`} />}</td>
-            </tr>
-          );
-        })}
-      </tbody>
-    </table>
-  );
-}
+const nameOf = (job: Job) => `${briefOf(job).kind} ${briefOf(job).subject}`;
+
+const columns: Column<Job>[] = [
+  {
+    title: "Job",
+    heads: true,
+    cell: (job) => (
+      <Link href={jobLink(job.id)} data-row>
+        {nameOf(job)}
+      </Link>
+    ),
+  },
+  { title: "What", className: table.muted, cell: (job) => briefOf(job).detail },
+  { title: "State", cell: (job) => <StateBadge state={job.state} /> },
+  {
+    title: "Progress",
+    cell: (job) => (
+      <div className={styles.cell}>
+        <Progress job={job} label={`Progress of ${nameOf(job)}`} />
+        <span className={styles.progressText} title={job.error === "" ? undefined : job.error}>
+          {job.error !== "" && !isActive(job.state) ? job.error : progressText(job)}
+        </span>
+      </div>
+    ),
+  },
+  { title: "Created", className: table.muted, cell: (job) => formatTime(job.created) },
+  { title: "Took", numeric: true, cell: took },
+  {
+    title: <span className="sr-only">Actions</span>,
+    numeric: true,
+    cell: (job) => isActive(job.state) && <CancelButton id={job.id} what={nameOf(job)} />,
+  },
+];
 
 function took(job: Job): string {
   if (job.started === "" || job.finished === "") return "–";

@@ -2,7 +2,8 @@ import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 
 import { CorpusSchema, ModelSchema } from "../../gen/featurescope/v1/catalog_pb.js";
-import { checkId, checkNumber, checkNumbers, newKey, shownFields, toIndexingSpec, toTrainingSpec, training_numbers, trainingDefaults } from "./forms";
+import { checkId, checkNumber, checkNumbers, newKey } from "../../forms/fields";
+import { shownFields, toIndexingSpec, toTrainingSpec, training_numbers, trainingDefaults } from "./forms";
 
 const model = create(ModelSchema, { id: "demo-lm", nLayers: 6, dModel: 256 });
 const corpora = [create(CorpusSchema, { id: "other", modelId: "x" }), create(CorpusSchema, { id: "demo-corpus", modelId: "demo-lm" })];

@@ -1,24 +1,9 @@
 // The two job forms: their fields, what an empty field means, and the specification they stand for.
-//
-// All values are the texts that were typed; they live in the URL, so a form can be shared as a link.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { Corpus, Model } from "../../gen/featurescope/v1/catalog_pb.js";
 import type { IndexingSpecSchema, TrainingSpecSchema } from "../../gen/featurescope/v1/jobs_pb.js";
-import { optionalTextParam } from "../../url/codec";
-
-export interface NumberField {
-  name: string;
-  label: string;
-  hint?: string;
-  // What an empty field means; undefined: the field must be filled in.
-  unset: string | undefined;
-  min: number;
-  max: number;
-  whole: boolean;
-  only?: "topk" | "standard";
-  advanced?: boolean;
-}
+import { onlyTyped, textParams, type FormValues, type NumberField, type TypedValues } from "../../forms/fields";
 
 const u32 = 2 ** 32 - 1;
 const whole = { whole: true, min: 1, max: u32 };
@@ -50,41 +35,15 @@ export const indexing_numbers: NumberField[] = [
   { name: "seed", label: "Seed", unset: "0", whole: true, min: 0, max: Number.MAX_SAFE_INTEGER, advanced: true },
 ];
 
-export type FormValues = Record<string, string>;
-// What stands in the URL; undefined where nothing was typed yet.
-export type TypedValues = Record<string, string | undefined>;
-export type FormErrors = Record<string, string>;
-
-const params = (names: string[]) => Object.fromEntries(names.map((name) => [name, optionalTextParam()]));
-export const trainingCodec = params([
+export const trainingCodec = textParams([
   ...["sae_id", "model_id", "model", "corpus_id", "corpus", "hook_name", "architecture"],
   ...training_numbers.map((field) => field.name),
 ]);
-export const indexingCodec = params(["sae_id", "sae", "corpus_id", "corpus", ...indexing_numbers.map((f) => f.name)]);
-
-const id_pattern = /^[a-z0-9][a-z0-9._-]{0,63}$/;
-
-export function checkId(id: string): string | undefined {
-  if (id === "") return "an id is needed";
-  return id_pattern.test(id) ? undefined : "small letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit";
-}
-
-export function checkNumber(field: NumberField, text: string): string | undefined {
-  if (text.trim() === "") return field.unset === undefined ? "a number is needed" : undefined;
-  const value = Number(text);
-  if (Number.isNaN(value)) return "not a number";
-  if (field.whole && !Number.isSafeInteger(value)) return "not a whole number";
-  return value < field.min || value > field.max ? `from ${field.min} to ${field.max}` : undefined;
-}
+export const indexingCodec = textParams(["sae_id", "sae", "corpus_id", "corpus", ...indexing_numbers.map((f) => f.name)]);
 
 // The fields that count for an architecture.
 export function shownFields(fields: NumberField[], architecture: string): NumberField[] {
   return fields.filter((field) => field.only === undefined || field.only === architecture);
-}
-
-export function checkNumbers(fields: NumberField[], values: FormValues): FormErrors {
-  const found = fields.map((field) => [field.name, checkNumber(field, values[field.name] ?? "")] as const);
-  return Object.fromEntries(found.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
 // Filled in where the form is new: a TopK SAE on the middle of the residual stream.
@@ -104,10 +63,6 @@ export function trainingDefaults(model: Model | undefined, corpora: Corpus[], ty
     tokens: "2000000",
   };
   return { ...defaults, ...given };
-}
-
-export function onlyTyped(typed: TypedValues): FormValues {
-  return Object.fromEntries(Object.entries(typed).filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
 const number = (values: FormValues, name: string) => Number(values[name] || 0);
@@ -151,10 +106,4 @@ export function toIndexingSpec(values: FormValues): MessageInitShape<typeof Inde
     window: number(values, "window"),
     seed: big(values, "seed"),
   };
-}
-
-// A key for one submission: pressing the button twice makes one job.
-export function newKey(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -18,6 +18,12 @@ export function briefOf(job: Job): JobBrief {
       const { saeId, corpusId } = job.spec.value;
       return { kind: "Indexing", subject: saeId, detail: `over ${corpusId}` };
     }
+    case "importing": {
+      const { what } = job.spec.value;
+      if (what.case === "model") return { kind: "Pulling", subject: what.value.modelId, detail: `model ${what.value.repo}` };
+      if (what.case === "sae") return { kind: "Pulling", subject: what.value.saeId, detail: `SAE ${what.value.source}` };
+      return { kind: "Pulling", subject: job.id, detail: "" };
+    }
     default:
       return { kind: "Job", subject: job.id, detail: "" };
   }
@@ -63,6 +69,33 @@ export function specRows(job: Job): [string, string][] {
       ["Examples per band", count(spec.examplesPerBand, "5")],
       ["Window", count(spec.window, "32")],
       ["Seed", spec.seed.toString()],
+    ];
+  }
+  if (job.spec.case === "importing") return importRows(job.spec.value.what);
+  return [];
+}
+
+type What = Extract<Job["spec"], { case: "importing" }>["value"]["what"];
+
+function importRows(what: What): [string, string][] {
+  if (what.case === "model") {
+    const { modelId, repo, revision, include } = what.value;
+    return [
+      ["Model", modelId],
+      ["Repository", repo],
+      ["Revision", revision === "" ? "main" : revision],
+      ["Only", include.length === 0 ? "what a model needs" : include.join(", ")],
+    ];
+  }
+  if (what.case === "sae") {
+    const { saeId, source, revision, modelId, hookName, centerWritingWeights } = what.value;
+    return [
+      ["SAE", saeId],
+      ["Source", source],
+      ["Revision", revision === "" ? "as the release has it" : revision],
+      ["Model", modelId === "" ? "as the files say" : modelId],
+      ["Hook point", hookName === "" ? "as the files say" : hookName],
+      ["Centred", centerWritingWeights === undefined ? "as is known of the release" : centerWritingWeights ? "yes" : "no"],
     ];
   }
   return [];

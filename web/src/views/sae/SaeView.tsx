@@ -16,7 +16,9 @@ import { flagParam } from "../../url/codec";
 import { home_link, textLink } from "../../url/links";
 import { useUrlState } from "../../url/useUrlState";
 import { RandomFeature } from "../feature/RandomFeature";
+import { CheckCard } from "./CheckCard";
 import { NoIndex } from "./NoIndex";
+import { RecognisedCard } from "./RecognisedCard";
 import { FeatureTable } from "./FeatureTable";
 import { Filters } from "./Filters";
 import { IndexTiles, Provenance } from "./IndexSummary";
@@ -39,7 +41,17 @@ export function SaeView({ sae: id }: { sae: string }) {
     <>
       <Head sae={sae.data} corpus={corpus} onCorpus={(next) => set({ corpus: next, ...first_page })} />
       {corpus === undefined ? (
-        <NoIndex sae={id} />
+        <div className={styles.unindexed}>
+          {sae.data.vectorsOnly ? (
+            <Empty title="This SAE is for vectors only: its width is not that of a hook point." command={`featurescope sae encode ${id} --in x.safetensors --out acts.safetensors`} />
+          ) : (
+            <NoIndex sae={id} />
+          )}
+          <div className={styles.side}>
+            <RecognisedCard sae={sae.data} />
+            {!sae.data.vectorsOnly && <CheckCard sae={id} />}
+          </div>
+        </div>
       ) : (
         <Features sae={sae.data} corpus={corpus} state={state} focus={state.search} set={set} />
       )}
@@ -118,6 +130,8 @@ function Features({ sae, corpus, state, focus, set }: FeaturesProps) {
             axis="exponent"
             width={260}
           />
+          <RecognisedCard sae={sae} />
+          <CheckCard sae={sae.id} />
           {info.data && <Provenance info={info.data} sae={sae} />}
         </aside>
         <section className={styles.list} aria-label="Features" aria-busy={list.isFetching}>

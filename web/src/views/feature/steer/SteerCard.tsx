@@ -1,6 +1,8 @@
 // Steering: change the feature while the model writes, and see both texts and the proof.
+import { useQuery } from "@tanstack/react-query";
 import { useEffect, useRef } from "react";
 
+import { modelsQuery } from "../../../api/queries";
 import { GeneratedText } from "../../../generate/GeneratedText";
 import { ProofCard } from "../../../generate/ProofCard";
 import { commonTokens } from "../../../generate/reducer";
@@ -23,6 +25,7 @@ interface Props {
 
 export function SteerCard({ model, sae, feature, largest }: Props) {
   const [state, set] = useUrlState(steeringCodec);
+  const has_chat = useQuery(modelsQuery).data?.find((m) => m.id === model)?.hasChatTemplate ?? false;
   const { generation, start, stop } = useGeneration();
   const card = useRef<HTMLDivElement>(null);
   const { status } = generation;
@@ -66,7 +69,7 @@ export function SteerCard({ model, sae, feature, largest }: Props) {
       >
         {state.steer && (
           <div className={styles.body}>
-            <SteerControls state={state} largest={largest} onChange={change} onRun={run}>
+            <SteerControls state={state} largest={largest} has_chat={has_chat} onChange={change} onRun={run}>
               <Button look="primary" onClick={run} disabled={isRunning}>
                 Generate
               </Button>

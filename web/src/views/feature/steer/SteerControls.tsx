@@ -7,6 +7,7 @@ import { Field } from "../../../ui/Field";
 import { Tip } from "../../../ui/Term";
 import { useDraft } from "../../../url/useDraft";
 import type { OperationName, UnitName } from "../../../url/links";
+import { Messages } from "./Messages";
 import styles from "./SteerCard.module.css";
 import { sliderRange, takesValue, unitsOf, withOperation, type Steering } from "./steering";
 
@@ -34,13 +35,16 @@ const unit_texts: Record<UnitName, string> = {
 interface Props {
   state: Steering;
   largest: number;
+  // Whether the model's chat template is known.
+  has_chat: boolean;
   onChange: (patch: Partial<Steering>, replace?: boolean) => void;
   onRun: () => void;
   children: ReactNode;
 }
 
-export function SteerControls({ state, largest, onChange, onRun, children }: Props) {
+export function SteerControls({ state, largest, has_chat, onChange, onRun, children }: Props) {
   const units = unitsOf(state.op);
+  const isChat = has_chat && state.chat.length > 0;
   const [prompt, setPrompt, flushPrompt] = useDraft(state.prompt, (text) => onChange({ prompt: text }), 250);
   return (
     <form
@@ -108,22 +112,37 @@ export function SteerControls({ state, largest, onChange, onRun, children }: Pro
       </div>
       <div className={styles.row}>
         <div className={styles.prompt}>
-          <Field label="Prompt">
-            {(control) => (
-              <textarea
-                {...control}
-                className="mono"
-                rows={2}
-                spellCheck={false}
-                value={prompt}
-                onChange={(e) => setPrompt(e.target.value)}
-                onBlur={flushPrompt}
-                onKeyDown={(e) => {
-                  if (e.key === "Escape") e.currentTarget.blur();
-                }}
-              />
-            )}
-          </Field>
+          {has_chat && (
+            <Choice
+              label="What is continued"
+              value={isChat ? "chat" : "prompt"}
+              options={[
+                ["prompt", "Prompt"],
+                ["chat", "Chat"],
+              ]}
+              onChange={(mode) => onChange({ chat: mode === "chat" ? [{ role: "user", text: prompt }] : [] }, false)}
+            />
+          )}
+          {isChat ? (
+            <Messages messages={state.chat} onChange={(chat) => onChange({ chat })} />
+          ) : (
+            <Field label="Prompt">
+              {(control) => (
+                <textarea
+                  {...control}
+                  className="mono"
+                  rows={2}
+                  spellCheck={false}
+                  value={prompt}
+                  onChange={(e) => setPrompt(e.target.value)}
+                  onBlur={flushPrompt}
+                  onKeyDown={(e) => {
+                    if (e.key === "Escape") e.currentTarget.blur();
+                  }}
+                />
+              )}
+            </Field>
+          )}
         </div>
         <NumberBox label="Temperature" value={state.temp} min={0} max={10} step={0.1} onChange={(temp) => onChange({ temp })} />
         <NumberBox label="Seed" value={state.seed} min={0} max={Number.MAX_SAFE_INTEGER} step={1} onChange={(seed) => onChange({ seed })} />

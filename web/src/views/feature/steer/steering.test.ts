@@ -20,6 +20,27 @@ describe("steering", () => {
     });
   });
 
+  it("sends a conversation in place of the prompt, and keeps it in the address", () => {
+    const chat = [
+      { role: "system", text: "Be brief." },
+      { role: "user", text: "Hello? \n&" },
+    ] as const;
+    const state = decode(steeringCodec, encode(steeringCodec, { chat: [...chat] }));
+    expect(state.chat).toEqual(chat);
+    const request = toRequest("m", "s", 0, state);
+    expect(request.prompt).toBeUndefined();
+    expect(request.messages).toEqual([
+      { role: "system", content: "Be brief." },
+      { role: "user", content: "Hello? \n&" },
+    ]);
+  });
+
+  it("takes nothing from an address that holds no conversation", () => {
+    for (const raw of ["x", "{}", "[1]", '[["nobody","x"]]', '[["user"]]']) {
+      expect(decode(steeringCodec, `chat=${encodeURIComponent(raw)}`).chat).toEqual([]);
+    }
+  });
+
   it("sends neither a value nor a unit where the operation takes none", () => {
     const state = { ...start, op: "ablate", val: 7, unit: "max" } as const;
     expect(toRequest("m", "s", 0, state).interventions?.[0]).toMatchObject({ value: 0, unit: Unit.FEATURE });

@@ -1,7 +1,7 @@
 // The steering panel's state in the URL, and the request it stands for.
 import type { GenerationRequest } from "../../../generate/useGeneration";
 import { Positions_Scope } from "../../../gen/featurescope/v1/explore_pb.js";
-import { choiceParam, flagParam, intParam, numberParam, textParam, type Values } from "../../../url/codec";
+import { choiceParam, flagParam, intParam, numberParam, textParam, type Param, type Values } from "../../../url/codec";
 import { error_terms, operations, units, type OperationName, type UnitName } from "../../../url/links";
 
 export const scopes = {
@@ -9,6 +9,33 @@ export const scopes = {
   prompt: Positions_Scope.PROMPT,
   generated: Positions_Scope.GENERATED,
 } as const;
+
+export const roles = ["system", "user", "assistant"] as const;
+export type Role = (typeof roles)[number];
+export interface Message {
+  role: Role;
+  text: string;
+}
+
+// A conversation as JSON: [["user","Hello"], ...]; empty: there is a prompt in its place.
+export function messagesParam(): Param<Message[]> {
+  return {
+    parse: (raw) => {
+      try {
+        const found: unknown = JSON.parse(raw ?? "[]");
+        if (!Array.isArray(found)) return [];
+        return found.flatMap((entry: unknown) => {
+          const [role, text] = Array.isArray(entry) ? (entry as unknown[]) : [];
+          const known = roles.find((r) => r === role);
+          return known !== undefined && typeof text === "string" ? [{ role: known, text }] : [];
+        });
+      } catch {
+        return [];
+      }
+    },
+    format: (messages) => (messages.length === 0 ? null : JSON.stringify(messages.map(({ role, text }) => [role, text]))),
+  };
+}
 
 export const steeringCodec = {
   // Whether the panel is open, and whether the text was asked for: then it is made again on a reload.
@@ -23,6 +50,7 @@ export const steeringCodec = {
   seed: intParam(1, { min: 0 }),
   max: intParam(48, { min: 1, max: 4096 }),
   prompt: textParam("It was"),
+  chat: messagesParam(),
 };
 
 export type Steering = Values<typeof steeringCodec>;
@@ -77,7 +105,9 @@ export function withOperation(state: Steering, patch: { op?: OperationName; unit
 export function toRequest(model: string, sae: string, feature: number, state: Steering): GenerationRequest {
   return {
     modelId: model,
-    prompt: { input: { case: "text", value: new TextEncoder().encode(state.prompt) } },
+    ...(state.chat.length > 0
+      ? { messages: state.chat.map(({ role, text }) => ({ role, content: text })) }
+      : { prompt: { input: { case: "text" as const, value: new TextEncoder().encode(state.prompt) } } }),
     maxNewTokens: state.max,
     sampling: { temperature: state.temp, seed: BigInt(state.seed) },
     interventions: [
