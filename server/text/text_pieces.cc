@@ -9,7 +9,9 @@
 namespace featurescope {
 namespace {
 
-constexpr size_t kBlockBytes = 1u << 20;
+// A small file is not worth a large block.
+constexpr uint64_t kMinBlockBytes = 4u << 10;
+constexpr uint64_t kMaxBlockBytes = 1u << 20;
 
 }  // namespace
 
@@ -55,8 +57,9 @@ absl::StatusOr<bool> TextPieces::ReadBlock() {
   buffer_.erase(0, at_);
   at_ = 0;
   const size_t size = buffer_.size();
-  buffer_.resize(size + kBlockBytes);
-  absl::StatusOr<size_t> n = file_.Read(absl::MakeSpan(&buffer_[size], kBlockBytes));
+  const size_t block = std::clamp(4 * file_.file_bytes(), kMinBlockBytes, kMaxBlockBytes);
+  buffer_.resize(size + block);
+  absl::StatusOr<size_t> n = file_.Read(absl::MakeSpan(&buffer_[size], block));
   buffer_.resize(size + (n.ok() ? *n : 0));
   if (!n.ok()) return n.status();
   ended_ = *n == 0;
