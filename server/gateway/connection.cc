@@ -125,7 +125,7 @@ class HttpConnection final : public Connection,
   void StartCall(GrpcWebRequest request);
   void StartAnswer(const GrpcWebMetadata& initial);
   void OnMessage(std::vector<grpc::Slice> slices);
-  void OnEnd(GrpcWebStatus status, const GrpcWebMetadata& trailers);
+  void OnEnd(const GrpcWebStatus& status, const GrpcWebMetadata& trailers);
   void RefuseCall(const absl::Status& status) { OnEnd(ToGrpcWebStatus(status), {}); }
 
   // --- Writing. ---
@@ -368,7 +368,7 @@ void HttpConnection::StartCall(GrpcWebRequest request) {
     self->call_.reset();
     if (self->state_ == State::kClosed) return;
     if (self->ended_by_gateway_) status = {14, "the server is shutting down", ""};
-    self->OnEnd(std::move(status), trailers);
+    self->OnEnd(status, trailers);
   };
   call_ = GrpcWebCall::Start(&context_->stub, std::move(request), std::move(events));
   reservation_.Reset();  // gRPC holds the message now
@@ -404,7 +404,7 @@ void HttpConnection::OnMessage(std::vector<grpc::Slice> slices) {
   Flush();
 }
 
-void HttpConnection::OnEnd(GrpcWebStatus status, const GrpcWebMetadata& trailers) {
+void HttpConnection::OnEnd(const GrpcWebStatus& status, const GrpcWebMetadata& trailers) {
   state_ = State::kAnswering;
   StartAnswer({});
   QueueFrame({OwnedPiece(TrailerFrame(status, trailers))});
@@ -519,7 +519,7 @@ void HttpConnection::Close() {
 }  // namespace
 
 void ServeConnection(tcp::socket socket, std::string peer,
-                     std::shared_ptr<GatewayContext> context) {
+                     const std::shared_ptr<GatewayContext>& context) {
   ErrorCode ignored;
   socket.set_option(tcp::no_delay(true), ignored);
   socket.set_option(asio::socket_base::keep_alive(true), ignored);

@@ -28,6 +28,6 @@ class Connection {
 // Serves `socket`, whose executor must be a strand. `peer` was admitted by `context`; the
 // connection leaves when it ends.
 void ServeConnection(boost::asio::ip::tcp::socket socket, std::string peer,
-                     std::shared_ptr<GatewayContext> context);
+                     const std::shared_ptr<GatewayContext>& context);
 
 }  // namespace featurescope

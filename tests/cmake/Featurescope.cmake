@@ -99,6 +99,11 @@ function(featurescope_test name)
   add_test(NAME ${name} COMMAND ${name}
     --gtest_output=json:${CMAKE_BINARY_DIR}/test-results/${name}.json)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  if(FEATURESCOPE_SANITIZE)
+    # Tests of exhausted memory expect the allocation to fail, not the program to end.
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT
+      "ASAN_OPTIONS=allocator_may_return_null=1;TSAN_OPTIONS=allocator_may_return_null=1")
+  endif()
 endfunction()
 
 # featurescope_bench(NAME SOURCES ... DEPS ... [TORCH])
