@@ -20,6 +20,16 @@ std::string Offset(uint64_t token) {
   return bytes;
 }
 
+template <int kBytes>
+void AppendTokens(absl::Span<const uint32_t> ids, std::string* out) {
+  const size_t size = out->size();
+  out->resize(size + ids.size() * kBytes);
+  char* at = &(*out)[size];
+  for (const uint32_t id : ids) {
+    for (int i = 0; i < kBytes; ++i) *at++ = static_cast<char>(id >> (8 * i));
+  }
+}
+
 }  // namespace
 
 absl::Status TokenFileWriter::Part::Append(absl::string_view bytes) {
@@ -124,12 +134,10 @@ void TokenFileWriter::BeginContext() {
 
 // REQUIRES: they fit into the current context.
 void TokenFileWriter::Push(absl::Span<const uint32_t> ids) {
-  const int bytes = BytesPerToken(spec_);
-  const size_t size = pending_tokens_.size();
-  pending_tokens_.resize(size + ids.size() * static_cast<size_t>(bytes));
-  char* out = &pending_tokens_[size];
-  for (uint32_t id : ids) {
-    for (int i = 0; i < bytes; ++i) *out++ = static_cast<char>(id >> (8 * i));
+  if (BytesPerToken(spec_) == 2) {
+    AppendTokens<2>(ids, &pending_tokens_);
+  } else {
+    AppendTokens<4>(ids, &pending_tokens_);
   }
   sizes_.n_tokens += ids.size();
   room_ -= static_cast<uint32_t>(ids.size());

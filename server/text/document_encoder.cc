@@ -10,10 +10,17 @@ namespace featurescope {
 
 bool IsHeldOut(absl::string_view text, double holdout) {
   if (holdout <= 0) return false;
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, then mixed
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3u;
+  uint64_t hash = Mix64(text.size());
+  for (size_t at = 0; at < text.size(); at += 8) {
+    const absl::string_view bytes = text.substr(at, 8);
+    uint64_t word = 0;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      word |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
+    }
+    hash = Mix64(hash ^ word);
+  }
   constexpr double kTwoTo53 = 9007199254740992.0;
-  return static_cast<double>(Mix64(hash) >> 11) < holdout * kTwoTo53;
+  return static_cast<double>(hash >> 11) < holdout * kTwoTo53;
 }
 
 DocumentEncoder::DocumentEncoder(const Tokenizer& tokenizer, uint32_t vocab_size, double holdout,
