@@ -2,14 +2,15 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
-#include "server/formats/json.h"
 
 namespace featurescope {
 namespace {
 
-constexpr const Architecture* kArchitectures[] = {&kGpt2, &kLlama};
+constexpr const Architecture* kArchitectures[] = {&kGpt2,  &kGptNeox, &kLlama, &kMistral,
+                                                  &kQwen2, &kQwen3,   &kGemma, &kGemma2};
 
 }  // namespace
 
@@ -39,13 +40,17 @@ absl::StatusOr<ActivationKind> ParseActivation(absl::string_view name, absl::str
                        "gelu_fast, silu, swish, relu");
 }
 
-absl::Status RequireSetting(const nlohmann::json& json, absl::string_view key,
-                            const nlohmann::json& harmless, absl::string_view what) {
-  const nlohmann::json* value = JsonFind(json, key);
-  if (value == nullptr || *value == harmless) return absl::OkStatus();
-  return Unimplemented(
-      what, ": ", key, " = ", value->dump(), " is not supported",
-      harmless.is_null() ? std::string() : absl::StrCat("; only ", harmless.dump()));
+absl::Status ReadUnembedding(const ModelConfig& config, absl::string_view head,
+                             WeightReader& reader, ModelWeights* weights) {
+  if (config.tied_embeddings) {
+    weights->unembed = weights->embed.t();
+    reader.Skip(absl::StrCat(head, ".weight"));  // some checkpoints hold the tied matrix twice
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const LinearWeights linear,
+                   reader.ReadLinearTransposed(head, config.d_model, config.d_vocab, false));
+  weights->unembed = linear.weight;
+  return absl::OkStatus();
 }
 
 }  // namespace featurescope

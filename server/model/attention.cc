@@ -1,10 +1,9 @@
 #include "server/model/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
-#include "server/model/attention_kernel.h"
+#include "server/model/elementwise.h"
 #include "server/tensor/parallel.h"
 
 namespace featurescope {
@@ -26,7 +25,7 @@ bool CanFuseAttention(const torch::Tensor& q) {
          (q.scalar_type() == torch::kFloat32 || q.scalar_type() == torch::kBFloat16);
 }
 
-void FusedAttention(const std::vector<AttentionGroup>& groups) {
+void FusedAttention(const std::vector<AttentionGroup>& groups, const ScoreMaths& maths) {
   if (groups.empty()) return;
   std::vector<torch::Tensor> keep_alive;
   std::vector<torch::Tensor> results;  // float32
@@ -68,8 +67,8 @@ void FusedAttention(const std::vector<AttentionGroup>& groups) {
     AttentionBuffers buffers;
     for (int64_t job = begin; job < end; ++job) {
       const int64_t head = job % n_heads;
-      AttendHead(sequences[static_cast<size_t>(job / n_heads)], head, head / (n_heads / n_kv_heads),
-                 d_head, &buffers);
+      AttendHead(sequences[static_cast<size_t>(job / n_heads)], maths, head,
+                 head / (n_heads / n_kv_heads), d_head, &buffers);
     }
   });
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -77,8 +76,8 @@ void FusedAttention(const std::vector<AttentionGroup>& groups) {
   }
 }
 
-void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores,
-                       const AttentionFn& on_pattern) {
+void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
+                       const AttentionFn& on_scores, const AttentionFn& on_pattern) {
   const int64_t b = group.n_sequences;
   const int64_t n = group.n_queries();
   const int64_t m = group.n_keys();
@@ -88,17 +87,23 @@ void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores
   const int64_t per_kv_head = n_heads / n_kv_heads;
 
   // The query heads of one kv head become more rows of one product.
-  const torch::Tensor q = group.q.reshape({b, n, n_kv_heads, per_kv_head, d_head})
+  const auto wide = [](const torch::Tensor& t) { return t.to(torch::kFloat32); };
+  const torch::Tensor q = wide(group.q)
+                              .reshape({b, n, n_kv_heads, per_kv_head, d_head})
                               .permute({0, 2, 3, 1, 4})
                               .reshape({b, n_kv_heads, per_kv_head * n, d_head});
-  const torch::Tensor k = group.k.reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 3, 1});
-  const torch::Tensor v = group.v.reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 1, 3});
+  const torch::Tensor k = wide(group.k).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 3, 1});
+  const torch::Tensor v = wide(group.v).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 1, 3});
 
   torch::Tensor scores = torch::matmul(q, k).reshape({b, n_heads, n, m});
-  scores = scores.to(torch::kFloat32).mul_(1.0 / std::sqrt(static_cast<double>(d_head)));
-  if (n > 1) {
-    const torch::Tensor hidden =
-        torch::ones({n, m}, torch::TensorOptions(torch::kBool).device(q.device())).triu(m - n + 1);
+  scores.mul_(static_cast<double>(maths.scale));
+  if (maths.soft_cap > 0) SoftCapInPlace(static_cast<double>(maths.soft_cap), scores);
+  const bool has_window = maths.window > 0 && maths.window < m;
+  if (n > 1 || has_window) {
+    const torch::Tensor all =
+        torch::ones({n, m}, torch::TensorOptions(torch::kBool).device(q.device()));
+    torch::Tensor hidden = all.triu(m - n + 1);
+    if (has_window) hidden = hidden.logical_or(all.tril(m - n - maths.window));
     scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
   }
   if (on_scores) on_scores(scores);
@@ -106,8 +111,7 @@ void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores
   // A query whose every key an editor has hidden attends to nothing, as in TransformerLens.
   if (on_scores) pattern = torch::where(scores.isneginf().all(-1, true), 0.0, pattern);
   if (on_pattern) on_pattern(pattern);
-  const torch::Tensor z =
-      torch::matmul(pattern.to(v.scalar_type()).reshape({b, n_kv_heads, per_kv_head * n, m}), v);
+  const torch::Tensor z = torch::matmul(pattern.reshape({b, n_kv_heads, per_kv_head * n, m}), v);
   group.z.view({b, n, n_kv_heads, per_kv_head, d_head})
       .copy_(z.reshape({b, n_kv_heads, per_kv_head, n, d_head}).permute({0, 3, 1, 2, 4}));
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <vector>
 
+#include "server/model/attention_kernel.h"
 #include "server/tensor/torch.h"
 
 namespace featurescope {
@@ -27,16 +28,16 @@ struct AttentionGroup {
 // Whether FusedAttention can compute these: float32 or bfloat16 on the CPU.
 bool CanFuseAttention(const torch::Tensor& q);
 
-// z = softmax(mask(q k^T / sqrt(d_head))) v for every group. Head h uses kv head
+// z = softmax(mask(cap(scale q k^T))) v for every group. Head h uses kv head
 // h / (heads / kv_heads). The result does not depend on the number of threads.
 //
 //   REQUIRES: CanFuseAttention(q) of all groups
-void FusedAttention(const std::vector<AttentionGroup>& groups);
+void FusedAttention(const std::vector<AttentionGroup>& groups, const ScoreMaths& maths);
 
-// The same for one group by LibTorch operators. `on_scores` (masked with -inf) and `on_pattern` may
-// be null; they see and may replace [n_sequences, head, n_queries, n_keys].
+// The same for one group by LibTorch operators, in float32, too. `on_scores` (masked with -inf) and
+// `on_pattern` may be null; they see and may replace [n_sequences, head, n_queries, n_keys].
 using AttentionFn = std::function<void(torch::Tensor&)>;
-void ComposedAttention(const AttentionGroup& group, const AttentionFn& on_scores,
-                       const AttentionFn& on_pattern);
+void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
+                       const AttentionFn& on_scores, const AttentionFn& on_pattern);
 
 }  // namespace featurescope

@@ -5,7 +5,6 @@
 #include "server/model/attention_kernel.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -23,10 +22,19 @@ constexpr int64_t kFewQueries = 4;
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Softmax without its division: returns the sum that `row` is still to be divided by. `row` has
-// room for a multiple of kLanes; what lies behind the first n values becomes 0.
-FS_INLINE float Exponentials(float* row, int64_t n, int64_t n_padded) {
-  for (int64_t j = n; j < n_padded; ++j) row[j] = -std::numeric_limits<float>::infinity();
+// room for a multiple of kLanes; what lies before `first` and from `end` on becomes 0.
+FS_INLINE float Exponentials(float* row, int64_t first, int64_t end, int64_t n_padded,
+                             float soft_cap) {
   Vec x;
+  if (soft_cap > 0) {
+    for (int64_t j = 0; j < n_padded; j += kLanes) {
+      Load(row + j, x);
+      SoftCapVec(soft_cap, x);
+      Store(x, row + j);
+    }
+  }
+  for (int64_t j = 0; j < first; ++j) row[j] = -std::numeric_limits<float>::infinity();
+  for (int64_t j = end; j < n_padded; ++j) row[j] = -std::numeric_limits<float>::infinity();
   Vec maxima;
   Load(row, maxima);
   for (int64_t j = kLanes; j < n_padded; j += kLanes) {
@@ -103,11 +111,15 @@ FS_INLINE void WeightedValues(const float* weights, int64_t stride, const float*
   std::memcpy(out, sums, sizeof(sums));
 }
 
-FS_INLINE void AttendManyQueries(const AttentionSequence& s, int64_t head, int64_t kv_head,
-                                 int64_t d_head, AttentionBuffers* buffers) {
+// The first key that a query sees which sees up to, not including, key `end`.
+FS_INLINE int64_t FirstVisible(int64_t end, int64_t window) {
+  return window > 0 ? std::max<int64_t>(0, end - window) : 0;
+}
+
+FS_INLINE void AttendManyQueries(const AttentionSequence& s, const ScoreMaths& maths, int64_t head,
+                                 int64_t kv_head, int64_t d_head, AttentionBuffers* buffers) {
   const int64_t d_padded = RoundUp(d_head, kTile);
   const int64_t stride = RoundUp(s.n_keys, kTile);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(d_head));
   PackKeysAndValues(s, kv_head, d_head, d_padded, buffers);
   buffers->queries.resize(static_cast<size_t>(kRows * d_head));
   buffers->weights.resize(static_cast<size_t>(kRows * stride));
@@ -117,22 +129,27 @@ FS_INLINE void AttendManyQueries(const AttentionSequence& s, int64_t head, int64
     const int64_t n_rows = std::min(kRows, s.n_queries - row);
     for (int64_t r = 0; r < kRows; ++r) {  // the last row stands in for missing ones
       const float* from = s.q + (row + std::min(r, n_rows - 1)) * s.q_stride + head * d_head;
-      for (int64_t d = 0; d < d_head; ++d) queries[r * d_head + d] = from[d] * scale;
+      for (int64_t d = 0; d < d_head; ++d) queries[r * d_head + d] = from[d] * maths.scale;
     }
-    const int64_t first_visible = s.n_keys - s.n_queries + row + 1;  // keys that row 0 sees
-    const int64_t n_visible = first_visible + n_rows - 1;
-    const int64_t n_padded = RoundUp(n_visible, kTile);
+    const int64_t first_end = s.n_keys - s.n_queries + row + 1;  // behind what row 0 sees
+    const int64_t end = first_end + n_rows - 1;
+    const int64_t begin = FirstVisible(first_end, maths.window) / kTile * kTile;
+    const int64_t n_padded = RoundUp(end - begin, kTile);
     for (int64_t key = 0; key < n_padded; key += kTile) {
-      TileScores(queries, buffers->keys.data() + key * d_head, d_head, weights + key, stride);
+      TileScores(queries, buffers->keys.data() + (begin + key) * d_head, d_head, weights + key,
+                 stride);
     }
     float inverse[kRows];
     for (int64_t r = 0; r < kRows; ++r) {
-      inverse[r] = 1.0f / Exponentials(weights + r * stride,
-                                       first_visible + std::min(r, n_rows - 1), n_padded);
+      const int64_t row_end = first_end + std::min(r, n_rows - 1);
+      inverse[r] =
+          1.0f / Exponentials(weights + r * stride, FirstVisible(row_end, maths.window) - begin,
+                              row_end - begin, n_padded, maths.soft_cap);
     }
     for (int64_t d = 0; d < d_head; d += kTile) {
       float out[kRows][kTile];
-      WeightedValues(weights, stride, buffers->values.data() + d, d_padded, n_visible, out[0]);
+      WeightedValues(weights, stride, buffers->values.data() + begin * d_padded + d, d_padded,
+                     end - begin, out[0]);
       for (int64_t r = 0; r < n_rows; ++r) {
         float* to = s.z + (row + r) * s.z_stride + head * d_head + d;
         for (int64_t i = 0; i < std::min(kTile, d_head - d); ++i) to[i] = out[r][i] * inverse[r];
@@ -155,43 +172,49 @@ FS_INLINE float Dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
-FS_INLINE void AttendFewQueries(const AttentionSequence& s, int64_t head, int64_t kv_head,
-                                int64_t d_head, AttentionBuffers* buffers) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(d_head));
+FS_INLINE void AttendFewQueries(const AttentionSequence& s, const ScoreMaths& maths, int64_t head,
+                                int64_t kv_head, int64_t d_head, AttentionBuffers* buffers) {
   buffers->weights.resize(static_cast<size_t>(RoundUp(s.n_keys, kLanes)));
   float* weights = buffers->weights.data();
   for (int64_t row = 0; row < s.n_queries; ++row) {
     const float* q = s.q + row * s.q_stride + head * d_head;
-    const int64_t n_visible = s.n_keys - s.n_queries + row + 1;
-    const float* k = s.k + kv_head * d_head;
-    for (int64_t j = 0; j < n_visible; ++j) {
-      weights[j] = Dot(q, k + j * s.k_stride, d_head) * scale;
-    }
-    const float inverse = 1.0f / Exponentials(weights, n_visible, RoundUp(n_visible, kLanes));
+    const int64_t end = s.n_keys - s.n_queries + row + 1;
+    const int64_t begin = FirstVisible(end, maths.window);
+    const int64_t n = end - begin;
+    const float* k = s.k + begin * s.k_stride + kv_head * d_head;
+    for (int64_t j = 0; j < n; ++j) weights[j] = Dot(q, k + j * s.k_stride, d_head) * maths.scale;
+    const float inverse = 1.0f / Exponentials(weights, 0, n, RoundUp(n, kLanes), maths.soft_cap);
     float* z = s.z + row * s.z_stride + head * d_head;
     std::fill(z, z + d_head, 0.0f);
-    for (int64_t j = 0; j < n_visible; ++j) {
-      const float* v = s.v + j * s.v_stride + kv_head * d_head;
+    const float* v = s.v + begin * s.v_stride + kv_head * d_head;
+    for (int64_t j = 0; j < n; ++j, v += s.v_stride) {
       const float weight = weights[j] * inverse;
       for (int64_t d = 0; d < d_head; ++d) z[d] += weight * v[d];
     }
   }
 }
 
-FS_INLINE void AttendHeadLoop(const AttentionSequence& s, int64_t head, int64_t kv_head,
-                              int64_t d_head, AttentionBuffers* buffers) {
-  if (s.n_queries < kFewQueries) {
-    AttendFewQueries(s, head, kv_head, d_head, buffers);
-  } else {
-    AttendManyQueries(s, head, kv_head, d_head, buffers);
+FS_INLINE void AttendHeadLoop(const AttentionSequence& sequence, const ScoreMaths& maths,
+                              int64_t head, int64_t kv_head, int64_t d_head,
+                              AttentionBuffers* buffers) {
+  if (sequence.n_queries < kFewQueries) {
+    AttendFewQueries(sequence, maths, head, kv_head, d_head, buffers);
+    return;
   }
+  // Keys that no query sees are not packed.
+  AttentionSequence s = sequence;
+  const int64_t unseen = FirstVisible(s.n_keys - s.n_queries + 1, maths.window);
+  s.k += unseen * s.k_stride;
+  s.v += unseen * s.v_stride;
+  s.n_keys -= unseen;
+  AttendManyQueries(s, maths, head, kv_head, d_head, buffers);
 }
 
 }  // namespace
 
 FS_FOR_EACH_CPU(AttendHead,
-                (const AttentionSequence& sequence, int64_t head, int64_t kv_head, int64_t d_head,
-                 AttentionBuffers* buffers),
-                (sequence, head, kv_head, d_head, buffers))
+                (const AttentionSequence& sequence, const ScoreMaths& maths, int64_t head,
+                 int64_t kv_head, int64_t d_head, AttentionBuffers* buffers),
+                (sequence, maths, head, kv_head, d_head, buffers))
 
 }  // namespace featurescope

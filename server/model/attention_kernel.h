@@ -21,6 +21,13 @@ struct AttentionSequence {
   int64_t n_keys = 0;  // >= n_queries
 };
 
+// What a model does to the products of queries and keys before the softmax.
+struct ScoreMaths {
+  float scale = 1;     // the products are multiplied by it
+  float soft_cap = 0;  // then scores become cap tanh(scores / cap); 0: they do not
+  int64_t window = 0;  // a query sees that many keys, the last ones up to its own; 0: all of these
+};
+
 // Scratch memory of one thread, reused from head to head.
 struct AttentionBuffers {
   std::vector<float> keys;
@@ -29,8 +36,8 @@ struct AttentionBuffers {
   std::vector<float> weights;
 };
 
-// z[:, head] = softmax(mask(q[:, head] k[:, kv_head]^T / sqrt(d_head))) v[:, kv_head].
-void AttendHead(const AttentionSequence& sequence, int64_t head, int64_t kv_head, int64_t d_head,
-                AttentionBuffers* buffers);
+// z[:, head] = softmax(mask(cap(scale q[:, head] k[:, kv_head]^T))) v[:, kv_head].
+void AttendHead(const AttentionSequence& sequence, const ScoreMaths& maths, int64_t head,
+                int64_t kv_head, int64_t d_head, AttentionBuffers* buffers);
 
 }  // namespace featurescope

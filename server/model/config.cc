@@ -1,5 +1,6 @@
 #include "server/model/config.h"
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -8,7 +9,7 @@
 #include "server/formats/file.h"
 #include "server/formats/json.h"
 #include "server/model/architecture.h"
-#include "server/model/limits.h"
+#include "server/model/config_reader.h"
 
 namespace featurescope {
 namespace {
@@ -39,6 +40,11 @@ absl::Status CheckKind(const ModelConfig& config, const HookPoint& hook) {
     return InvalidArgument("no hook point ", hook.name(), ": a ", config.model_type,
                            " model has rotary positions, not learned ones");
   }
+  if (hook.kind == HookKind::kResidMid && config.parallel_residual) {
+    return InvalidArgument("no hook point ", hook.name(),
+                           ": attention and MLP of this model run side by side, there is nothing "
+                           "between them");
+  }
   if (hook.kind == HookKind::kMlpPreLinear && !config.gated_mlp) {
     return InvalidArgument("no hook point ", hook.name(), ": the MLP of a ", config.model_type,
                            " model is not gated");
@@ -47,14 +53,14 @@ absl::Status CheckKind(const ModelConfig& config, const HookPoint& hook) {
 }
 
 // A token id, or a list of them.
-absl::Status ReadTokenIds(const nlohmann::json& json, absl::string_view key, absl::string_view what,
-                          int64_t d_vocab, std::vector<uint32_t>* ids) {
-  const nlohmann::json* value = JsonFind(json, key);
+absl::Status ReadTokenIds(ConfigReader& reader, absl::string_view key, int64_t d_vocab,
+                          std::vector<uint32_t>* ids) {
+  const nlohmann::json* value = reader.Find(key);
   if (value == nullptr) return absl::OkStatus();
   const nlohmann::json list = value->is_array() ? *value : nlohmann::json::array({*value});
   for (const nlohmann::json& id : list) {
     if (!id.is_number_integer()) {
-      return InvalidArgument(what, ": ", key, " is neither a token id nor a list of them");
+      return InvalidArgument(reader.what(), ": ", key, " is neither a token id nor a list of them");
     }
     const int64_t number = id.get<int64_t>();
     // Fine-tuned checkpoints carry ids outside their vocabulary; those can never be generated.
@@ -132,13 +138,21 @@ absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view directory) {
     return Unimplemented(path, ": model_type \"", model_type,
                          "\" is not supported; supported: ", SupportedArchitectures());
   }
-  RETURN_IF_ERROR(RequireSetting(json, "quantization_config", nullptr, path));
-  ASSIGN_OR_RETURN(ModelConfig config, architecture->read_config(json, path));
+  ConfigReader reader(json, path);
+  RETURN_IF_ERROR(reader.Require("quantization_config", nullptr));
+  RETURN_IF_ERROR(reader.Require("is_encoder_decoder", false));
+  RETURN_IF_ERROR(reader.Require("add_cross_attention", false));
+  RETURN_IF_ERROR(reader.Require("is_causal", true));
+  ASSIGN_OR_RETURN(ModelConfig config, architecture->read_config(reader));
   config.model_type = model_type;
+  if (config.attention_scale == 0) {
+    config.attention_scale = 1 / std::sqrt(static_cast<double>(config.d_head));
+  }
   std::vector<uint32_t> bos;
-  RETURN_IF_ERROR(ReadTokenIds(json, "bos_token_id", path, config.d_vocab, &bos));
+  RETURN_IF_ERROR(ReadTokenIds(reader, "bos_token_id", config.d_vocab, &bos));
   if (!bos.empty()) config.bos_id = bos.front();
-  RETURN_IF_ERROR(ReadTokenIds(json, "eos_token_id", path, config.d_vocab, &config.eos_ids));
+  RETURN_IF_ERROR(ReadTokenIds(reader, "eos_token_id", config.d_vocab, &config.eos_ids));
+  RETURN_IF_ERROR(reader.CheckAllKnown());
   return config;
 }
 

@@ -69,12 +69,18 @@ FS_INLINE void GateVec(float linear, float cubic, Vec& v) {
   v = v / (e + 1.0f);
 }
 
-FS_INLINE void SigmoidGateLoop(float linear, float cubic, int64_t n, float* x) {
+FS_INLINE void SigmoidGateLoop(float linear, float cubic, int64_t n, const float* factor,
+                               float* x) {
   Vec v;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     Load(x + i, v);
     GateVec(linear, cubic, v);
+    if (factor != nullptr) {
+      Vec f;
+      Load(factor + i, f);
+      v *= f;
+    }
     Store(v, x + i);
   }
   float rest[kLanes] = {};
@@ -82,7 +88,53 @@ FS_INLINE void SigmoidGateLoop(float linear, float cubic, int64_t n, float* x) {
   Load(rest, v);
   GateVec(linear, cubic, v);
   Store(v, rest);
+  for (int64_t j = i; j < n; ++j) x[j] = rest[j - i] * (factor == nullptr ? 1.0f : factor[j]);
+}
+
+FS_INLINE void SoftCapLoop(float cap, int64_t n, float* x) {
+  Vec v;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Load(x + i, v);
+    SoftCapVec(cap, v);
+    Store(v, x + i);
+  }
+  float rest[kLanes] = {};
+  std::memcpy(rest, x + i, static_cast<size_t>(n - i) * sizeof(float));
+  Load(rest, v);
+  SoftCapVec(cap, v);
+  Store(v, rest);
   std::memcpy(x + i, rest, static_cast<size_t>(n - i) * sizeof(float));
+}
+
+FS_INLINE void WidenBfloat16Loop(const uint16_t* from, int64_t n, float* to) {
+  Vec v;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    LoadBfloat16(from + i, v);
+    Store(v, to + i);
+  }
+  uint16_t rest[kLanes] = {};
+  float wide[kLanes];
+  std::memcpy(rest, from + i, static_cast<size_t>(n - i) * sizeof(uint16_t));
+  LoadBfloat16(rest, v);
+  Store(v, wide);
+  std::memcpy(to + i, wide, static_cast<size_t>(n - i) * sizeof(float));
+}
+
+FS_INLINE void NarrowToBfloat16Loop(const float* from, int64_t n, uint16_t* to) {
+  Vec v;
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Load(from + i, v);
+    StoreBfloat16(v, to + i);
+  }
+  float rest[kLanes] = {};
+  uint16_t half[kLanes];
+  std::memcpy(rest, from + i, static_cast<size_t>(n - i) * sizeof(float));
+  Load(rest, v);
+  StoreBfloat16(v, half);
+  std::memcpy(to + i, half, static_cast<size_t>(n - i) * sizeof(uint16_t));
 }
 
 FS_INLINE void RotateHeadsLoop(const float* x, const float* cosine, const float* sine, int64_t r,
@@ -108,8 +160,11 @@ FS_FOR_EACH_CPU(RmsNormRows,
                 (const float* x, const float* weight, float eps, int64_t n_rows, int64_t d,
                  float* out),
                 (x, weight, eps, n_rows, d, out))
-FS_FOR_EACH_CPU(SigmoidGate, (float linear, float cubic, int64_t n, float* x),
-                (linear, cubic, n, x))
+FS_FOR_EACH_CPU(SigmoidGate, (float linear, float cubic, int64_t n, const float* factor, float* x),
+                (linear, cubic, n, factor, x))
+FS_FOR_EACH_CPU(SoftCap, (float cap, int64_t n, float* x), (cap, n, x))
+FS_FOR_EACH_CPU(WidenBfloat16, (const uint16_t* from, int64_t n, float* to), (from, n, to))
+FS_FOR_EACH_CPU(NarrowToBfloat16, (const float* from, int64_t n, uint16_t* to), (from, n, to))
 FS_FOR_EACH_CPU(RotateHeads,
                 (const float* x, const float* cosine, const float* sine, int64_t r, int64_t n_heads,
                  int64_t d_head, float* out),

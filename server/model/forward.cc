@@ -133,8 +133,10 @@ class ForwardPass {
   }
 
   torch::Tensor Apply(const LinearWeights& linear, const torch::Tensor& x, Scratch& scratch) const;
-  bool Norm(const NormWeights& norm, HookKind kind, int layer, Scratch& scratch,
-            torch::Tensor* out) const;
+  bool Norm(const NormWeights& norm, HookKind kind, int layer, torch::Tensor* out);
+  torch::Tensor PostNormed(const NormWeights& norm, const torch::Tensor& x);
+  torch::Tensor Placed(const torch::Tensor& x, const NormWeights& norm, HookKind kind,
+                       int layer) const;
   void AddToResidual(torch::Tensor& what);
 
   bool Embed();
@@ -157,7 +159,8 @@ class ForwardPass {
   torch::Tensor residual_;       // [n, d_model]
   torch::Tensor rotary_cosine_;  // float32 [n, rotary_dims / 2]
   torch::Tensor rotary_sine_;
-  Scratch normed_, qkv_, z_, mlp_in_, mlp_up_, out_;
+  torch::Tensor attn_out_;  // [n, d_model], while a parallel block's MLP runs
+  Scratch normed_, qkv_, z_, mlp_in_, mlp_up_, attn_result_, mlp_result_, post_normed_;
 };
 
 torch::Tensor ForwardPass::Apply(const LinearWeights& linear, const torch::Tensor& x,
@@ -173,9 +176,8 @@ torch::Tensor ForwardPass::Apply(const LinearWeights& linear, const torch::Tenso
 
 // Norms residual_ and runs the hooks. As in TransformerLens the hooked value is x / rms before the
 // weight for RMSNorm, but the result, weight and bias included, for LayerNorm.
-bool ForwardPass::Norm(const NormWeights& norm, HookKind kind, int layer, Scratch& scratch,
-                       torch::Tensor* out) const {
-  torch::Tensor& normed = scratch.Fresh({n_, config_.d_model}, tensor_options_);
+bool ForwardPass::Norm(const NormWeights& norm, HookKind kind, int layer, torch::Tensor* out) {
+  torch::Tensor& normed = normed_.Fresh({n_, config_.d_model}, tensor_options_);
   if (config_.norm == NormKind::kLayerNorm) {
     LayerNormInto(residual_, norm.weight, norm.bias, config_.norm_eps, normed);
     *out = normed;
@@ -189,8 +191,31 @@ bool ForwardPass::Norm(const NormWeights& norm, HookKind kind, int layer, Scratc
   torch::Tensor unweighted = torch::empty_like(normed);
   RmsNormInto(residual_, torch::Tensor(), config_.norm_eps, unweighted);
   if (!Pass(kind, layer, unweighted)) return false;
-  *out = unweighted * norm.weight;
+  *out = (unweighted.to(torch::kFloat32) * norm.weight).to(unweighted.scalar_type());
   return true;
+}
+
+// What attention or the MLP adds to the residual stream.
+torch::Tensor ForwardPass::PostNormed(const NormWeights& norm, const torch::Tensor& x) {
+  if (!norm.weight.defined()) return x;
+  torch::Tensor& normed = post_normed_.Fresh(x.sizes(), tensor_options_);
+  RmsNormInto(x, norm.weight, config_.norm_eps, normed);
+  return normed;
+}
+
+// Queries or keys [n, head, d_head], which the hook of `kind` has seen, normed and rotated.
+torch::Tensor ForwardPass::Placed(const torch::Tensor& x, const NormWeights& norm, HookKind kind,
+                                  int layer) const {
+  torch::Tensor placed = x;
+  bool in_place = !Wants(kind, layer);
+  if (norm.weight.defined()) {
+    placed = RmsNormedHeads(placed, norm.weight, config_.norm_eps, in_place);
+    in_place = true;
+  }
+  if (config_.positions == PositionKind::kRotary) {
+    placed = Rotated(placed, rotary_cosine_, rotary_sine_, in_place);
+  }
+  return placed;
 }
 
 void ForwardPass::AddToResidual(torch::Tensor& what) {
@@ -207,6 +232,10 @@ bool ForwardPass::Embed() {
       torch::from_blob(const_cast<int64_t*>(batch_.tokens.data()), {n_}, torch::kInt64).to(device);
   torch::Tensor positions = PositionsOf(batch_).to(device);
   residual_ = weights_.embed.index_select(0, tokens);
+  if (config_.embed_scale != 1) {
+    // Rounded to the compute dtype first, as HF does.
+    residual_.mul_(torch::scalar_tensor(config_.embed_scale, residual_.scalar_type()).item());
+  }
   if (!Pass(HookKind::kEmbed, -1, residual_)) return false;
   if (config_.positions == PositionKind::kLearned) {
     torch::Tensor embedded = weights_.pos_embed.index_select(0, positions);
@@ -214,8 +243,8 @@ bool ForwardPass::Embed() {
     AddToResidual(embedded);
   } else {
     const torch::Tensor angles = torch::outer(positions.to(torch::kFloat32), weights_.inv_freq);
-    rotary_cosine_ = angles.cos();
-    rotary_sine_ = angles.sin();
+    rotary_cosine_ = angles.cos().mul_(config_.rotary.attention_factor);
+    rotary_sine_ = angles.sin().mul_(config_.rotary.attention_factor);
   }
   return true;
 }
@@ -226,7 +255,7 @@ bool ForwardPass::Attention(int layer) {
   const int64_t kv_width = config_.n_kv_heads * config_.d_head;
   if (!Pass(HookKind::kResidPre, layer, residual_)) return false;
   torch::Tensor normed;
-  if (!Norm(block.ln1, HookKind::kLn1Normalized, layer, normed_, &normed)) return false;
+  if (!Norm(block.ln1, HookKind::kLn1Normalized, layer, &normed)) return false;
   const torch::Tensor qkv = Apply(block.qkv, normed, qkv_);
   const auto heads = [&](int64_t from, int64_t n_heads) {
     return qkv.narrow(1, from, n_heads * config_.d_head).unflatten(1, {n_heads, config_.d_head});
@@ -237,15 +266,18 @@ bool ForwardPass::Attention(int layer) {
   if (!Pass(HookKind::kK, layer, k)) return false;
   torch::Tensor v = heads(q_width + kv_width, config_.n_kv_heads);
   if (!Pass(HookKind::kV, layer, v)) return false;
-  if (config_.positions == PositionKind::kRotary) {
-    q = Rotated(q, rotary_cosine_, rotary_sine_, !Wants(HookKind::kQ, layer));
-    k = Rotated(k, rotary_cosine_, rotary_sine_, !Wants(HookKind::kK, layer));
-  }
+  q = Placed(q, block.q_norm, HookKind::kQ, layer);
+  k = Placed(k, block.k_norm, HookKind::kK, layer);
   torch::Tensor z;
   if (!AttentionResult(layer, q, k, v, &z)) return false;
   if (!Pass(HookKind::kZ, layer, z)) return false;
-  torch::Tensor out = Apply(block.attn_out, z.reshape({n_, q_width}), out_);
+  torch::Tensor out = PostNormed(block.attn_post_norm,
+                                 Apply(block.attn_out, z.reshape({n_, q_width}), attn_result_));
   if (!Pass(HookKind::kAttnOut, layer, out)) return false;
+  if (config_.parallel_residual) {
+    attn_out_ = out;
+    return true;
+  }
   AddToResidual(out);
   return Pass(HookKind::kResidMid, layer, residual_);
 }
@@ -268,10 +300,13 @@ bool ForwardPass::AttentionResult(int layer, const torch::Tensor& q, const torch
                                                                            attention.v);
     }
   }
+  const ScoreMaths maths = {static_cast<float>(config_.attention_scale),
+                            static_cast<float>(config_.attention_soft_cap),
+                            config_.WindowOf(layer)};
   const bool wants_scores = Wants(HookKind::kAttnScores, layer);
   const bool wants_pattern = Wants(HookKind::kPattern, layer);
   if (!wants_scores && !wants_pattern && CanFuseAttention(q)) {
-    FusedAttention(groups);
+    FusedAttention(groups, maths);
     return !Ended(HookKind::kPattern, layer);
   }
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -280,7 +315,7 @@ bool ForwardPass::AttentionResult(int layer, const torch::Tensor& q, const torch
         RunHooks(kind, layer, group.first_sequence, group.n_sequences, value);
       };
     };
-    ComposedAttention(groups[i], wants_scores ? hook(HookKind::kAttnScores) : nullptr,
+    ComposedAttention(groups[i], maths, wants_scores ? hook(HookKind::kAttnScores) : nullptr,
                       wants_pattern ? hook(HookKind::kPattern) : nullptr);
   }
   return !Ended(HookKind::kPattern, layer);
@@ -289,7 +324,7 @@ bool ForwardPass::AttentionResult(int layer, const torch::Tensor& q, const torch
 bool ForwardPass::Mlp(int layer) {
   const BlockWeights& block = weights_.blocks[static_cast<size_t>(layer)];
   torch::Tensor normed;
-  if (!Norm(block.ln2, HookKind::kLn2Normalized, layer, normed_, &normed)) return false;
+  if (!Norm(block.ln2, HookKind::kLn2Normalized, layer, &normed)) return false;
   torch::Tensor pre = Apply(block.mlp_in, normed, mlp_in_);
   if (!Pass(HookKind::kMlpPre, layer, pre)) return false;
   torch::Tensor up;
@@ -298,18 +333,21 @@ bool ForwardPass::Mlp(int layer) {
     if (!Pass(HookKind::kMlpPreLinear, layer, up)) return false;
   }
   torch::Tensor post = Wants(HookKind::kMlpPre, layer) ? pre.clone() : pre;
-  ActivateInPlace(config_.activation, post);
-  if (up.defined()) post.mul_(up);
+  ActivateInPlace(config_.activation, post, up);
   if (!Pass(HookKind::kMlpPost, layer, post)) return false;
-  torch::Tensor out = Apply(block.mlp_out, post, out_);
+  torch::Tensor out = PostNormed(block.mlp_post_norm, Apply(block.mlp_out, post, mlp_result_));
   if (!Pass(HookKind::kMlpOut, layer, out)) return false;
+  if (config_.parallel_residual) {
+    AddToResidual(attn_out_);
+    attn_out_.reset();
+  }
   AddToResidual(out);
   return Pass(HookKind::kResidPost, layer, residual_);
 }
 
 torch::Tensor ForwardPass::Unembed() {
   torch::Tensor normed;
-  if (!Norm(weights_.ln_final, HookKind::kLnFinal, -1, normed_, &normed)) return {};
+  if (!Norm(weights_.ln_final, HookKind::kLnFinal, -1, &normed)) return {};
   if (options_.logits == LogitsOf::kLastToken && batch_.n_sequences() < n_) {
     torch::Tensor last = torch::empty({batch_.n_sequences()}, torch::kInt64);
     for (int64_t i = 0; i < batch_.n_sequences(); ++i) {
@@ -317,7 +355,9 @@ torch::Tensor ForwardPass::Unembed() {
     }
     normed = normed.index_select(0, last.to(normed.device()));
   }
-  return torch::mm(normed, weights_.unembed).to(torch::kFloat32);
+  torch::Tensor logits = torch::mm(normed, weights_.unembed).to(torch::kFloat32);
+  if (config_.logit_soft_cap > 0) SoftCapInPlace(config_.logit_soft_cap, logits);
+  return logits;
 }
 
 void ForwardPass::AdvanceCaches() const {

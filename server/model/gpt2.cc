@@ -4,46 +4,41 @@
 // Source: HF transformers, modeling_gpt2.py. Checkpoints exist with and without the "transformer."
 // prefix; attn.bias and attn.masked_bias are causal masks, not biases.
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status.h"
-#include "server/formats/json.h"
 #include "server/model/architecture.h"
 #include "server/model/limits.h"
 
 namespace featurescope {
 namespace {
 
-absl::StatusOr<ModelConfig> ReadConfig(const nlohmann::json& json, absl::string_view what) {
-  RETURN_IF_ERROR(RequireSetting(json, "scale_attn_weights", true, what));
-  RETURN_IF_ERROR(RequireSetting(json, "scale_attn_by_inverse_layer_idx", false, what));
-  RETURN_IF_ERROR(RequireSetting(json, "add_cross_attention", false, what));
+absl::StatusOr<ModelConfig> ReadConfig(ConfigReader& reader) {
+  RETURN_IF_ERROR(reader.Require("scale_attn_weights", true));
+  RETURN_IF_ERROR(reader.Require("scale_attn_by_inverse_layer_idx", false));
+  reader.Ignore({"reorder_and_upcast_attn", "n_ctx"});  // precision only; as n_positions
 
   ModelConfig config;
-  ASSIGN_OR_RETURN(int64_t n_layers, JsonInt(json, "n_layer", what, 1, kMaxLayers));
+  ASSIGN_OR_RETURN(int64_t n_layers, reader.Int("n_layer", 1, kMaxLayers));
   config.n_layers = static_cast<int>(n_layers);
-  ASSIGN_OR_RETURN(config.d_model, JsonInt(json, "n_embd", what, 1, kMaxWidth));
-  ASSIGN_OR_RETURN(config.n_heads, JsonInt(json, "n_head", what, 1, kMaxHeads));
+  ASSIGN_OR_RETURN(config.d_model, reader.Int("n_embd", 1, kMaxWidth));
+  ASSIGN_OR_RETURN(config.n_heads, reader.Int("n_head", 1, kMaxHeads));
   if (config.d_model % config.n_heads != 0) {
-    return InvalidArgument(what, ": n_embd ", config.d_model, " is not a multiple of n_head ",
-                           config.n_heads);
+    return InvalidArgument(reader.what(), ": n_embd ", config.d_model,
+                           " is not a multiple of n_head ", config.n_heads);
   }
   config.n_kv_heads = config.n_heads;
   config.d_head = config.d_model / config.n_heads;
-  ASSIGN_OR_RETURN(config.d_mlp,
-                   JsonIntOr(json, "n_inner", what, 4 * config.d_model, 1, kMaxWidth));
-  ASSIGN_OR_RETURN(config.d_vocab, JsonInt(json, "vocab_size", what, 1, kMaxVocabulary));
-  const bool has_positions = JsonFind(json, "n_positions") != nullptr;
-  ASSIGN_OR_RETURN(config.n_ctx,
-                   JsonInt(json, has_positions ? "n_positions" : "n_ctx", what, 1, kMaxContext));
-
-  config.norm = NormKind::kLayerNorm;
-  ASSIGN_OR_RETURN(config.norm_eps, JsonFloatOr(json, "layer_norm_epsilon", what, 1e-5, 0, 1));
-  ASSIGN_OR_RETURN(std::string activation,
-                   JsonStringOr(json, "activation_function", what, "gelu_new"));
-  ASSIGN_OR_RETURN(config.activation, ParseActivation(activation, "activation_function", what));
-  config.positions = PositionKind::kLearned;
-  ASSIGN_OR_RETURN(config.tied_embeddings, JsonBoolOr(json, "tie_word_embeddings", what, true));
+  ASSIGN_OR_RETURN(config.d_mlp, reader.IntOr("n_inner", 4 * config.d_model, 1, kMaxWidth));
+  ASSIGN_OR_RETURN(config.d_vocab, reader.Int("vocab_size", 1, kMaxVocabulary));
+  const absl::string_view context = reader.Has("n_positions") ? "n_positions" : "n_ctx";
+  ASSIGN_OR_RETURN(config.n_ctx, reader.Int(context, 1, kMaxContext));
+  ASSIGN_OR_RETURN(config.norm_eps, reader.FloatOr("layer_norm_epsilon", 1e-5, 0, 1));
+  ASSIGN_OR_RETURN(std::string activation, reader.StringOr("activation_function", "gelu_new"));
+  ASSIGN_OR_RETURN(config.activation,
+                   ParseActivation(activation, "activation_function", reader.what()));
+  ASSIGN_OR_RETURN(config.tied_embeddings, reader.BoolOr("tie_word_embeddings", true));
   return config;
 }
 
@@ -80,14 +75,7 @@ absl::StatusOr<ModelWeights> ReadWeights(const ModelConfig& config, WeightReader
     weights.blocks.push_back(std::move(block));
   }
   ASSIGN_OR_RETURN(weights.ln_final, reader.ReadNorm(absl::StrCat(prefix, "ln_f"), d, true));
-  if (config.tied_embeddings) {
-    weights.unembed = weights.embed.t();
-    reader.Skip("lm_head.weight");  // some checkpoints hold the tied matrix twice
-  } else {
-    ASSIGN_OR_RETURN(LinearWeights head,
-                     reader.ReadLinearTransposed("lm_head", d, config.d_vocab, false));
-    weights.unembed = head.weight;
-  }
+  RETURN_IF_ERROR(ReadUnembedding(config, "lm_head", reader, &weights));
   return weights;
 }
 

@@ -1,9 +1,12 @@
 // Loading a model directory: which architecture it is decides what is read; see architecture.h.
 #include <algorithm>
+#include <atomic>
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/hash.h"
@@ -11,8 +14,8 @@
 #include "server/formats/file.h"
 #include "server/formats/weight_files.h"
 #include "server/model/architecture.h"
-#include "server/model/elementwise.h"
 #include "server/model/model_weights.h"
+#include "server/model/rotary.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_reader.h"
 #include "server/tensor/gate.h"
@@ -20,13 +23,31 @@
 namespace featurescope {
 namespace {
 
+// The SHA-256 sum of every file; several at a time, since one thread hashes slower than disks read.
+std::vector<absl::StatusOr<std::string>> SumsOf(const std::vector<std::string>& paths) {
+  constexpr size_t kMaxThreads = 8;
+  std::vector<absl::StatusOr<std::string>> sums(paths.size());
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i = next++; i < paths.size(); i = next++) sums[i] = Sha256OfFile(paths[i]);
+  };
+  const size_t n_threads = std::min(
+      {paths.size(), kMaxThreads, size_t{std::max(1u, std::thread::hardware_concurrency())}});
+  std::vector<std::future<void>> threads;
+  for (size_t i = 1; i < n_threads; ++i) threads.push_back(std::async(std::launch::async, work));
+  work();
+  for (std::future<void>& thread : threads) thread.get();
+  return sums;
+}
+
 // SHA-256 over the names and SHA-256 sums of config.json and the weight files.
 absl::StatusOr<std::string> HashOfFiles(std::vector<std::string> paths) {
   std::sort(paths.begin(), paths.end());
+  const std::vector<absl::StatusOr<std::string>> sums = SumsOf(paths);
   Sha256 hash;
-  for (const std::string& path : paths) {
-    ASSIGN_OR_RETURN(const std::string sum, Sha256OfFile(path));
-    hash.Update(absl::StrCat(BaseName(path), " ", sum, "\n"));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    RETURN_IF_ERROR(sums[i].status());
+    hash.Update(absl::StrCat(BaseName(paths[i]), " ", *sums[i], "\n"));
   }
   return hash.HexDigest();
 }

@@ -15,19 +15,24 @@ struct LinearWeights {
   torch::Tensor bias;    // [d_out], or undefined
 };
 
+// float32 whatever the compute dtype: norms are computed in it.
 struct NormWeights {
-  torch::Tensor weight;  // [d_model]
+  torch::Tensor weight;  // [d_model], or [d_head] for q and k; undefined: there is no such norm
   torch::Tensor bias;    // [d_model], undefined for RMSNorm
 };
 
 struct BlockWeights {
   NormWeights ln1;
-  LinearWeights qkv;  // columns: all heads of q, then the kv heads of k, then those of v
+  LinearWeights qkv;   // columns: all heads of q, then the kv heads of k, then those of v
+  NormWeights q_norm;  // of every head, where config.qk_norm
+  NormWeights k_norm;
   LinearWeights attn_out;
+  NormWeights attn_post_norm;  // of attention's result, where config.post_norms
   NormWeights ln2;
   LinearWeights mlp_in;  // the gate in gated MLPs
   LinearWeights mlp_up;  // gated MLPs only
   LinearWeights mlp_out;
+  NormWeights mlp_post_norm;  // of the MLP's result, where config.post_norms
 };
 
 struct ModelWeights {

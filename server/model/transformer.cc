@@ -19,7 +19,8 @@ void ForEachTensor(const ModelWeights& weights, F&& f) {
                                     weights.ln_final.weight, weights.ln_final.bias,
                                     weights.unembed,         weights.inv_freq};
   for (const BlockWeights& block : weights.blocks) {
-    for (const NormWeights* norm : {&block.ln1, &block.ln2}) {
+    for (const NormWeights* norm : {&block.ln1, &block.q_norm, &block.k_norm, &block.attn_post_norm,
+                                    &block.ln2, &block.mlp_post_norm}) {
       all.insert(all.end(), {norm->weight, norm->bias});
     }
     for (const LinearWeights* linear :
@@ -55,8 +56,11 @@ absl::Status CheckSequences(const SequenceBatch& batch, const ModelConfig& confi
       cached = batch.caches[i]->length();
     }
     if (n + cached > config.n_ctx) {
-      return InvalidArgument("sequence ", i, " has ", n + cached,
-                             " tokens; the model's context is ", config.n_ctx);
+      return InvalidArgument(
+          "sequence ", i, " has ", n + cached, " tokens; the model's context is ", config.n_ctx,
+          config.rotary.scaling == RopeScaling::kDynamic
+              ? ", and longer sequences with dynamic rope scaling are not supported"
+              : "");
     }
   }
   return absl::OkStatus();

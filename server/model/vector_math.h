@@ -44,6 +44,8 @@ inline bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_s
 constexpr int64_t kLanes = 16;
 using Vec = float __attribute__((vector_size(kLanes * sizeof(float))));
 using IntVec = int32_t __attribute__((vector_size(kLanes * sizeof(float))));
+using BitsVec = uint32_t __attribute__((vector_size(kLanes * sizeof(float))));
+using HalfBitsVec = uint16_t __attribute__((vector_size(kLanes * sizeof(uint16_t))));
 
 // By reference: how such a vector is passed by value depends on the instruction set.
 FS_INLINE void Load(const float* from, Vec& to) { std::memcpy(&to, from, sizeof(to)); }
@@ -70,6 +72,32 @@ FS_INLINE void ExpInPlace(Vec& x) {
   // Multiplies by 2^n by adding n to the exponent.
   const IntVec exponent = (reinterpret_cast<IntVec>(shifted) - kRounderBits) << 23;
   x = reinterpret_cast<Vec>((reinterpret_cast<IntVec>(p) + exponent) & ~is_zero);
+}
+
+// x = cap tanh(x / cap), to about cap * 1e-7. NaN stays NaN.
+FS_INLINE void SoftCapVec(float cap, Vec& x) {
+  const Vec largest = 40.0f - Vec{};  // tanh of more than 20 is 1
+  Vec e = x * (2.0f / cap);
+  e = e > largest ? largest : e;
+  ExpInPlace(e);
+  x = cap - 2.0f * cap / (e + 1.0f);
+}
+
+// bfloat16 is the upper half of a float's bits.
+FS_INLINE void LoadBfloat16(const uint16_t* from, Vec& to) {
+  HalfBitsVec bits;
+  std::memcpy(&bits, from, sizeof(bits));
+  to = reinterpret_cast<Vec>(__builtin_convertvector(bits, BitsVec) << 16);
+}
+// Rounds to nearest, ties to even; NaN stays NaN.
+FS_INLINE void StoreBfloat16(const Vec& from, uint16_t* to) {
+  const BitsVec bits = reinterpret_cast<BitsVec>(from);
+  const BitsVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const BitsVec quiet = (bits >> 16) | 0x40u;
+  const BitsVec is_nan = reinterpret_cast<BitsVec>(from != from);
+  const HalfBitsVec half =
+      __builtin_convertvector((rounded & ~is_nan) | (quiet & is_nan), HalfBitsVec);
+  std::memcpy(to, &half, sizeof(half));
 }
 
 FS_INLINE float Sum(const Vec& v) {

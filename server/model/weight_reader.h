@@ -32,6 +32,11 @@ class WeightReader {
   //   errors  InvalidArgument  it is missing, has another shape, or a value is not finite
   absl::StatusOr<torch::Tensor> Read(absl::string_view name, absl::Span<const int64_t> shape);
 
+  // One tensor cut into consecutive parts: as many elements into each of `parts` (contiguous, of
+  // any dtype and device) as it has. Errors as above.
+  absl::Status ReadParts(absl::string_view name, absl::Span<const int64_t> shape,
+                         absl::Span<const torch::Tensor> parts);
+
   // Tensors with equal last dimensions, one below the other; `rows` are their first dimensions.
   // Vectors where `columns` is 0.
   absl::StatusOr<torch::Tensor> ReadStacked(absl::Span<const std::string> names,
@@ -43,7 +48,14 @@ class WeightReader {
   // The same for `name`.weight [d_out, d_in].
   absl::StatusOr<LinearWeights> ReadLinearTransposed(absl::string_view name, int64_t d_in,
                                                      int64_t d_out, bool with_bias);
-  absl::StatusOr<NormWeights> ReadNorm(absl::string_view name, int64_t d_model, bool with_bias);
+  // float32 in any case: norms compute in it. `offset` is added to the weight.
+  absl::StatusOr<NormWeights> ReadNorm(absl::string_view name, int64_t width, bool with_bias,
+                                       double offset = 0);
+
+  // An uninitialised tensor in the reader's dtype, to be filled by ReadParts with `name`, which
+  // must be there with this shape: a wrong config.json makes no room for what it claims.
+  absl::StatusOr<torch::Tensor> NewTensorFor(absl::string_view name,
+                                             absl::Span<const int64_t> shape) const;
 
   // Marks a tensor that is knowingly ignored, whether it is there or not.
   void Skip(absl::string_view name) { used_.insert(std::string(name)); }
@@ -52,6 +64,12 @@ class WeightReader {
   absl::Status CheckAllUsed() const;
 
  private:
+  absl::StatusOr<torch::Tensor> NewTensor(absl::Span<const int64_t> shape,
+                                          torch::ScalarType dtype) const;
+  absl::StatusOr<torch::Tensor> ReadAs(torch::ScalarType dtype, absl::string_view name,
+                                       absl::Span<const int64_t> shape);
+  absl::Status CheckShape(absl::string_view name, absl::Span<const int64_t> shape) const;
+
   const WeightFiles& files_;
   torch::ScalarType dtype_;
   torch::Device device_;

@@ -41,40 +41,79 @@ absl::StatusOr<DType> ToDType(torch::ScalarType type, absl::string_view name) {
   }
 }
 
-// OK when all of `chunk` [n] is finite. `first_element` is its place in the tensor.
+// The place of the first of n values whose exponent bits are all ones; n where there is none.
+template <typename Bits>
+int64_t FirstNonFinite(const void* values, int64_t n, Bits exponent) {
+  constexpr int64_t kBlock = 4096;  // looked through without a branch
+  const Bits* bits = static_cast<const Bits*>(values);
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = std::min(begin + kBlock, n);
+    Bits found = 0;
+    for (int64_t i = begin; i < end; ++i) found |= (bits[i] & exponent) == exponent;
+    if (found == 0) continue;
+    for (int64_t i = begin; i < end; ++i) {
+      if ((bits[i] & exponent) == exponent) return i;
+    }
+  }
+  return n;
+}
+
+int64_t FirstNonFinite(const torch::Tensor& values) {
+  const int64_t n = values.numel();
+  switch (values.scalar_type()) {
+    case torch::kFloat64:
+      return FirstNonFinite<uint64_t>(values.data_ptr(), n, 0x7ff0000000000000);
+    case torch::kFloat32:
+      return FirstNonFinite<uint32_t>(values.data_ptr(), n, 0x7f800000);
+    case torch::kBFloat16:
+      return FirstNonFinite<uint16_t>(values.data_ptr(), n, 0x7f80);
+    case torch::kFloat16:
+      return FirstNonFinite<uint16_t>(values.data_ptr(), n, 0x7c00);
+    default:
+      return n;
+  }
+}
+
+// OK when all of `chunk` [n], on the CPU, is finite. `first_element` is its place in the tensor.
 absl::Status CheckFinite(const torch::Tensor& chunk, int64_t first_element,
                          const SafetensorsFile& file, const TensorEntry& entry) {
-  if (!chunk.is_floating_point()) return absl::OkStatus();
-  const torch::Tensor finite = torch::isfinite(chunk.to(torch::kFloat32));
-  if (finite.all().item<bool>()) return absl::OkStatus();
-  const int64_t at = finite.logical_not().nonzero()[0].item<int64_t>();
+  const int64_t at = FirstNonFinite(chunk);
+  if (at == chunk.numel()) return absl::OkStatus();
   return InvalidArgument(file.path(), ": tensor ", entry.name, ": element ", first_element + at,
                          " is not finite (", chunk[at].item<double>(), ")");
 }
 
-absl::StatusOr<torch::Tensor> LoadInPieces(const SafetensorsFile& file, const TensorEntry& entry,
-                                           torch::ScalarType dtype, torch::Device device) {
+absl::Status LoadInPieces(const SafetensorsFile& file, const TensorEntry& entry,
+                          int64_t first_element, const torch::Tensor& destination) {
   // A byte other than 0 and 1 is no valid bool in memory: those are read as bytes.
   const torch::ScalarType stored =
       entry.dtype == DType::kBool ? torch::kUInt8 : ToScalarType(entry.dtype);
-  const int64_t n = entry.n_elements();
+  const int64_t n = destination.numel();
   const int64_t element_bytes = DTypeSize(entry.dtype);
-  torch::Tensor result = torch::empty({n}, torch::TensorOptions(dtype).device(device));
-  torch::Tensor raw = torch::empty({std::min(n, kChunkElements)}, stored);
+  const torch::Tensor flat = destination.view({n});
+  const bool in_place = flat.device().is_cpu() && flat.scalar_type() == stored;
+  const torch::Tensor buffer =
+      in_place ? torch::Tensor() : torch::empty({std::min(n, kChunkElements)}, stored);
   for (int64_t begin = 0; begin < n; begin += kChunkElements) {
     const int64_t count = std::min(kChunkElements, n - begin);
-    torch::Tensor chunk = raw.narrow(0, 0, count);
+    const torch::Tensor to = flat.narrow(0, begin, count);
+    torch::Tensor chunk = in_place ? to : buffer.narrow(0, 0, count);
     RETURN_IF_ERROR(file.Read(entry,
                               absl::MakeSpan(static_cast<char*>(chunk.data_ptr()),
                                              static_cast<size_t>(count * element_bytes)),
-                              static_cast<uint64_t>(begin * element_bytes)));
+                              static_cast<uint64_t>((first_element + begin) * element_bytes)));
     if (entry.dtype == DType::kBool) chunk = chunk.ne(0);
     // Checked after the conversion: a value may be too large for the narrower type.
-    const torch::Tensor converted = chunk.to(dtype);
-    RETURN_IF_ERROR(CheckFinite(converted, begin, file, entry));
-    result.narrow(0, begin, count).copy_(converted);
+    if (flat.device().is_cpu()) {
+      if (!in_place) to.copy_(chunk);
+      RETURN_IF_ERROR(CheckFinite(to, first_element + begin, file, entry));
+    } else {
+      const torch::Tensor converted = chunk.to(flat.scalar_type());
+      RETURN_IF_ERROR(CheckFinite(converted, first_element + begin, file, entry));
+      to.copy_(converted);
+    }
   }
-  return result.view(entry.shape);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -108,7 +147,18 @@ torch::ScalarType ToScalarType(DType dtype) {
 absl::StatusOr<torch::Tensor> LoadTensor(const SafetensorsFile& file, const TensorEntry& entry,
                                          torch::ScalarType dtype, torch::Device device) {
   return TorchGate(absl::StrCat(file.path(), ": loading tensor ", entry.name),
-                   [&] { return LoadInPieces(file, entry, dtype, device); });
+                   [&]() -> absl::StatusOr<torch::Tensor> {
+                     const torch::Tensor tensor =
+                         torch::empty(entry.shape, torch::TensorOptions(dtype).device(device));
+                     RETURN_IF_ERROR(LoadInPieces(file, entry, 0, tensor));
+                     return tensor;
+                   });
+}
+
+absl::Status LoadTensorInto(const SafetensorsFile& file, const TensorEntry& entry,
+                            int64_t first_element, const torch::Tensor& destination) {
+  return TorchGate(absl::StrCat(file.path(), ": loading tensor ", entry.name),
+                   [&] { return LoadInPieces(file, entry, first_element, destination); });
 }
 
 absl::StatusOr<torch::Tensor> LoadTensor(const SafetensorsFile& file, absl::string_view name,

@@ -23,7 +23,12 @@ torch::ScalarType ToScalarType(DType dtype);
 absl::StatusOr<torch::Tensor> LoadTensor(const SafetensorsFile& file, const TensorEntry& entry,
                                          torch::ScalarType dtype, torch::Device device);
 
-// As above, by name, with the expected shape (-1: any size).
+// The same for the elements from `first_element` on, into a tensor that is already there and
+// contiguous; as many as it has.
+absl::Status LoadTensorInto(const SafetensorsFile& file, const TensorEntry& entry,
+                            int64_t first_element, const torch::Tensor& destination);
+
+// LoadTensor by name, with the expected shape (-1: any size).
 //
 //   errors  NotFound         the file has no such tensor
 //           InvalidArgument  another shape; the message has both

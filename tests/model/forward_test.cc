@@ -205,38 +205,82 @@ TEST_P(ForwardTest, EditedResidualGivesTheLogitsComputedByHand) {
   const auto tensors = ReadTensors(GoldenModel(GetParam()) + "/model.safetensors");
   torch::Tensor by_hand;
   if (config.norm == NormKind::kLayerNorm) {
-    by_hand = torch::layer_norm(residual, {config.d_model}, tensors.at("transformer.ln_f.weight"),
-                                tensors.at("transformer.ln_f.bias"), config.norm_eps);
+    const std::string name =
+        config.model_type == "gpt2" ? "transformer.ln_f" : "gpt_neox.final_layer_norm";
+    by_hand = torch::layer_norm(residual, {config.d_model}, tensors.at(name + ".weight"),
+                                tensors.at(name + ".bias"), config.norm_eps);
     EXPECT_LT(MaxAbsDifference(final_hook, by_hand), kSame);
   } else {
     by_hand = residual / (residual.square().mean(-1, true) + config.norm_eps).sqrt();
     EXPECT_LT(MaxAbsDifference(final_hook, by_hand), kSame);
-    by_hand = by_hand * tensors.at("model.norm.weight");
+    by_hand = by_hand * (tensors.at("model.norm.weight") + config.norm_weight_offset);
   }
-  EXPECT_LT(MaxAbsDifference(logits, by_hand.mm(model_->unembedding())), kSame);
+  by_hand = by_hand.mm(model_->unembedding());
+  if (config.logit_soft_cap > 0) {
+    by_hand = (by_hand / config.logit_soft_cap).tanh() * config.logit_soft_cap;
+  }
+  EXPECT_LT(MaxAbsDifference(logits, by_hand), kSame);
   Recorder plain({last});
   MustForward(*model_, batch, LogitsOf::kNone, plain.set());
   EXPECT_LT(MaxAbsDifference(residual - delta, plain.one(last.name())), kSame);
 }
 
-TEST_P(ForwardTest, AblatingAnOutputRemovesItFromTheResidual) {
+TEST_P(ForwardTest, OutputsAddUpToTheResidualAndEditedOnesCount) {
+  const bool parallel = model_->config().parallel_residual;
   HookSet hooks;
-  torch::Tensor pre, mid, post, mlp_out;
-  hooks.Add(Hook("blocks.1.hook_resid_pre"),
-            [&](const HookContext&, torch::Tensor& value) { pre = value; });
+  torch::Tensor pre, mid, post, mlp_in, mlp_out;
+  const auto keep = [](torch::Tensor* to) {
+    return [to](const HookContext&, torch::Tensor& value) { *to = value; };
+  };
+  hooks.Add(Hook("blocks.1.hook_resid_pre"), keep(&pre));
   hooks.Add(Hook("blocks.1.hook_attn_out"),
-            [](const HookContext&, torch::Tensor& value) { value = torch::zeros_like(value); });
-  hooks.Add(Hook("blocks.1.hook_resid_mid"),
-            [&](const HookContext&, torch::Tensor& value) { mid = value; });
+            [](const HookContext&, torch::Tensor& value) { value = torch::full_like(value, 0.5); });
+  if (!parallel) hooks.Add(Hook("blocks.1.hook_resid_mid"), keep(&mid));
+  hooks.Add(Hook("blocks.1.mlp.hook_pre"), keep(&mlp_in));
   hooks.Add(Hook("blocks.1.hook_mlp_out"), [&](const HookContext&, torch::Tensor& value) {
     value = value * 2;
     mlp_out = value;
   });
-  hooks.Add(Hook("blocks.1.hook_resid_post"),
-            [&](const HookContext&, torch::Tensor& value) { post = value; });
-  MustForward(*model_, BatchOf({{5, 9, 2, 77}, {1, 2}}), LogitsOf::kNone, &hooks);
-  EXPECT_TRUE(torch::equal(pre, mid));
-  EXPECT_LT(MaxAbsDifference(post, mid + mlp_out), 1e-6);
+  hooks.Add(Hook("blocks.1.hook_resid_post"), keep(&post));
+  const SequenceBatch batch = BatchOf({{5, 9, 2, 77}, {1, 2}});
+  MustForward(*model_, batch, LogitsOf::kNone, &hooks);
+  if (!parallel) EXPECT_LT(MaxAbsDifference(mid, pre + 0.5), 1e-6);
+  EXPECT_LT(MaxAbsDifference(post, pre + 0.5 + mlp_out), 1e-5);
+
+  // The MLP of a parallel block does not see attention's result, that of a sequential one does.
+  Recorder unedited({Hook("blocks.1.mlp.hook_pre")});
+  MustForward(*model_, batch, LogitsOf::kNone, unedited.set());
+  const double moved = MaxAbsDifference(mlp_in, unedited.one("blocks.1.mlp.hook_pre"));
+  EXPECT_EQ(moved == 0, parallel) << moved;
+}
+
+// Observing scores or patterns switches from the fused loop to LibTorch's operators.
+TEST_P(ForwardTest, ObservedAttentionEqualsTheFusedOne) {
+  const SequenceBatch batch = BatchOf(RaggedSequences());
+  std::vector<HookPoint> hooks;
+  for (int layer = 0; layer < model_->config().n_layers; ++layer) {
+    hooks.push_back(HookPoint{HookKind::kPattern, layer});
+  }
+  Recorder recorder(hooks);
+  EXPECT_LT(MaxAbsDifference(MustForward(*model_, batch, LogitsOf::kAllTokens, recorder.set()),
+                             MustForward(*model_, batch, LogitsOf::kAllTokens)),
+            kSame);
+}
+
+TEST_P(ForwardTest, QueriesSeeTheirWindowAndNothingElse) {
+  const std::vector<uint32_t> tokens = RaggedSequences()[3];
+  const auto n = static_cast<int64_t>(tokens.size());
+  for (int layer = 0; layer < model_->config().n_layers; ++layer) {
+    const HookPoint hook{HookKind::kPattern, layer};
+    Recorder recorder({hook});
+    MustForward(*model_, BatchOf({tokens}), LogitsOf::kNone, recorder.set());
+    torch::Tensor seen = torch::ones({n, n}).tril();
+    const int64_t window = model_->config().WindowOf(layer);
+    if (window > 0) seen = seen.triu(1 - window);
+    const torch::Tensor pattern = recorder.one(hook.name())[0];  // [head, query, key]
+    EXPECT_TRUE(torch::equal((pattern > 0).to(torch::kFloat32), seen.expand_as(pattern)))
+        << hook.name();
+  }
 }
 
 TEST_P(ForwardTest, EditedPatternGivesZComputedByHand) {
@@ -353,7 +397,10 @@ TEST_P(ForwardTest, Bfloat16StaysNearFloat32) {
   EXPECT_LT(narrow->memory_bytes(), model_->memory_bytes());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ForwardTest, testing::Values("gpt2", "llama"));
+INSTANTIATE_TEST_SUITE_P(All, ForwardTest,
+                         testing::Values("gpt2", "gpt_neox", "gpt_neox_sequential", "llama",
+                                         "mistral", "qwen2", "qwen3", "gemma", "gemma2"),
+                         [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
 }  // namespace featurescope

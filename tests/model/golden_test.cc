@@ -1,5 +1,8 @@
 // The forward pass against TransformerLens v2.18.0 and HF transformers 4.48 (fixtures of
 // tests/golden/lm; both agree with each other within 2.3e-5).
+#include <filesystem>
+#include <iterator>
+#include <set>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -9,6 +12,42 @@ namespace featurescope {
 namespace {
 
 constexpr double kTolerance = 1e-4;  // max abs, float32
+
+constexpr const char* kFixtures[] = {"gemma",
+                                     "gemma2",
+                                     "gpt2",
+                                     "gpt2_hub_layout",
+                                     "gpt_neox",
+                                     "gpt_neox_hub_layout_f16",
+                                     "gpt_neox_sequential",
+                                     "llama",
+                                     "llama3_rope_scaling",
+                                     "llama_sharded_bf16",
+                                     "llama_tied",
+                                     "mistral",
+                                     "qwen2",
+                                     "qwen3"};
+
+std::set<std::string> DirectoriesIn(const std::string& path) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (entry.is_directory()) names.insert(entry.path().filename().string());
+  }
+  return names;
+}
+
+TEST(GoldenFixturesTest, EveryFixtureIsTested) {
+  const std::set<std::string> tested(std::begin(kFixtures), std::end(kFixtures));
+  EXPECT_EQ(DirectoriesIn(GoldenModel("")), tested);
+}
+
+TEST(GoldenFixturesTest, EveryPublishedFixtureIsHere) {
+  const std::string published = SharedDirectory("fixtures/lm");
+  if (!std::filesystem::exists(published)) GTEST_SKIP() << published << " is not there";
+  for (const std::string& name : DirectoriesIn(published)) {
+    EXPECT_TRUE(std::filesystem::exists(GoldenModel(name))) << name;
+  }
+}
 
 class GoldenTest : public testing::TestWithParam<const char*> {};
 
@@ -65,9 +104,8 @@ TEST_P(GoldenTest, EveryHookHasTheShapeThatTheConfigSays) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
-                         testing::Values("gpt2", "gpt2_hub_layout", "llama", "llama_tied",
-                                         "llama3_rope_scaling", "llama_sharded_bf16"));
+INSTANTIATE_TEST_SUITE_P(All, GoldenTest, testing::ValuesIn(kFixtures),
+                         [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
 }  // namespace featurescope

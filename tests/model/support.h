@@ -26,13 +26,16 @@ inline std::string GoldenModel(const std::string& name) {
 
 inline std::string DemoModel() { return std::string(FEATURESCOPE_SOURCE_DIR) + "/deploy/demo"; }
 
-// Data too large for the repository; the directory may be absent.
-inline std::string SharedData(const std::string& name) {
+// Files beside the checkout; the directory may be absent.
+inline std::string SharedDirectory(const std::string& name) {
   const char* root = std::getenv("FEATURESCOPE_SHARED");
   const std::string shared =
       root != nullptr ? root : std::string(FEATURESCOPE_SOURCE_DIR) + "/../shared";
-  return shared + "/data/" + name;
+  return shared + "/" + name;
 }
+
+// Data too large for the repository.
+inline std::string SharedData(const std::string& name) { return SharedDirectory("data/" + name); }
 
 inline std::shared_ptr<const Transformer> LoadOrDie(const std::string& directory,
                                                     const LoadOptions& options = {}) {
