@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -75,6 +76,9 @@ inline constexpr SaeArchitecture kSaeArchitectures[] = {
     {"topk_transcoder", MakeTopKSae, kLinear, false},
     {"topk_skip_transcoder", MakeTopKSae, kLinear | kWSkip, false},
 };
+
+// The shape of a parameter. REQUIRES: config.d_out is set.
+std::vector<int64_t> ParameterShape(unsigned bit, const SaeConfig& config);
 
 // nullptr when `name` is none of them.
 const SaeArchitecture* FindSaeArchitecture(absl::string_view name);

@@ -73,6 +73,8 @@ struct SaeRecognition {
   std::string hook_name_out;  // transcoders
   int64_t context_size = 0;   // tokens
   std::optional<bool> prepend_bos;
+  // Whether the model's writing weights were centred for training.
+  std::optional<bool> center_writing_weights;
   // What was folded into the weights, each with its value, e.g. "input scale 0.37
   // (activation_scaler.json)".
   std::vector<std::string> folds;

@@ -23,7 +23,8 @@ class GroupMaxSae : public Sae {
     const int64_t n = hidden_pre.size(0);
     hidden_pre.add_(parameters_.b_enc);
     if (decoder_norms_.defined()) hidden_pre.mul_(decoder_norms_);
-    const auto [largest, place] = hidden_pre.view({n, config_.k, -1}).max(2);  // [n, k]
+    const auto [largest, place] =
+        hidden_pre.view({n, config_.k, config_.d_sae / config_.k}).max(2);  // [n, k]
     const torch::Tensor fires = largest > 0;
     torch::Tensor offsets = torch::zeros({n + 1}, place.options());
     offsets.slice(0, 1).copy_(fires.sum(1).cumsum(0));

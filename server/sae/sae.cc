@@ -32,23 +32,13 @@ torch::Tensor Scratch(int64_t rows, int64_t cols, const torch::Tensor& like) {
   return buffer.slice(0, 0, rows * cols).view({rows, cols});
 }
 
-// What each parameter of `config`'s architecture must look like.
-std::vector<int64_t> ParameterShape(unsigned bit, const SaeConfig& config) {
-  switch (bit) {
-    case kWEnc:
-      return {config.d_in, config.d_sae};
-    case kWDec:
-      return {config.d_sae, config.d_out};
-    case kBDec:
-      return {config.d_out};
-    case kWSkip:
-      return {config.d_out, config.d_in};
-    case kThreshold:
-      if (absl::EndsWith(config.architecture, "batchtopk")) return {};
-      return {config.d_sae};
-    default:
-      return {config.d_sae};
-  }
+// The entries that are not zero.
+SparseRows WithoutZeros(const SparseRows& sparse) {
+  const torch::Tensor kept = sparse.values != 0;
+  torch::Tensor before = torch::zeros({sparse.nnz() + 1}, sparse.row_offsets.options());
+  before.slice(0, 1).copy_(kept.cumsum(0));
+  return {before.index_select(0, sparse.row_offsets), sparse.indices.masked_select(kept),
+          sparse.values.masked_select(kept), sparse.n_cols};
 }
 
 std::string ShapeText(at::IntArrayRef shape) {
@@ -115,6 +105,24 @@ absl::Status CheckConfig(const SaeConfig& config) {
 
 }  // namespace
 
+std::vector<int64_t> ParameterShape(unsigned bit, const SaeConfig& config) {
+  switch (bit) {
+    case kWEnc:
+      return {config.d_in, config.d_sae};
+    case kWDec:
+      return {config.d_sae, config.d_out};
+    case kBDec:
+      return {config.d_out};
+    case kWSkip:
+      return {config.d_out, config.d_in};
+    case kThreshold:
+      if (absl::EndsWith(config.architecture, "batchtopk")) return {};
+      return {config.d_sae};
+    default:
+      return {config.d_sae};
+  }
+}
+
 const SaeArchitecture* FindSaeArchitecture(absl::string_view name) {
   for (const SaeArchitecture& architecture : kSaeArchitectures) {
     if (architecture.name == name) return &architecture;
@@ -146,7 +154,9 @@ absl::StatusOr<std::shared_ptr<const Sae>> Sae::Create(SaeConfig config, SaePara
 
 Sae::Sae(SaeConfig config, SaeParameters parameters)
     : config_(std::move(config)), parameters_(std::move(parameters)) {
-  if (config_.rescale_acts_by_decoder_norm) decoder_norms_ = parameters_.W_dec.norm(2, {1});
+  if (!config_.rescale_acts_by_decoder_norm) return;
+  decoder_norms_ = parameters_.W_dec.norm(2, {1});
+  has_zero_norm_ = (decoder_norms_ == 0).any().item<bool>();
 }
 
 uint64_t Sae::memory_bytes() const {
@@ -229,10 +239,9 @@ torch::Tensor Sae::Project(const torch::Tensor& x, const torch::Tensor& features
 }
 
 SparseRows Sae::TimesDecoderNorms(SparseRows acts) const {
-  if (decoder_norms_.defined()) {
-    acts.values = acts.values * decoder_norms_.index_select(0, acts.indices);
-  }
-  return acts;
+  if (!decoder_norms_.defined()) return acts;
+  acts.values = acts.values * decoder_norms_.index_select(0, acts.indices);
+  return has_zero_norm_ ? WithoutZeros(acts) : acts;
 }
 
 torch::Tensor Sae::TimesDecoderNorms(torch::Tensor acts, const torch::Tensor& features) const {

@@ -134,6 +134,7 @@ class Sae {
   // What the decoder multiplies with W_dec.
   SparseRows DecoderInput(const SparseRows& acts) const;
 
+  bool has_zero_norm_ = false;  // among decoder_norms_
   std::string hash_;
   SaeRecognition recognition_;
 };

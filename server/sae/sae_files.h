@@ -25,6 +25,9 @@ enum class SaeSelection {
   kWholeBatch,  // the k n largest of n tokens: activations depend on what is encoded together
 };
 
+absl::string_view SaeSelectionName(SaeSelection selection);  // "as_stored", "per_token", ...
+std::optional<SaeSelection> FindSaeSelection(absl::string_view name);
+
 // Settings that take the place of what the files say; unset: as they say, or as the format defines.
 struct LoadSaeOptions {
   std::optional<bool> apply_b_dec_to_input;

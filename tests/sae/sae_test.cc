@@ -26,34 +26,11 @@ std::shared_ptr<const Sae> Make(const SaeConfig& config) {
   return Sae::Create(config, Parameters(config.d_in, config.d_sae)).value();
 }
 
-TEST(SaeTest, ManyRowsEncodeAsFewDo) {
-  // So wide that rows go through in several pieces.
-  for (const char* architecture : {"standard", "topk"}) {
-    const std::shared_ptr<const Sae> sae = Make(Config(architecture, 8, 60'000));
-    const torch::Tensor x = torch::randn({150, 8});
-    const SparseRows whole = sae->Encode(x).value().acts;
-    ASSERT_TRUE(whole.Validate().ok());
-    for (int64_t row : {0, 63, 64, 65, 149}) {
-      const SparseRows one = sae->Encode(x[row]).value().acts;
-      const SparseRows same = whole.Slice(row, row + 1);
-      EXPECT_TRUE(torch::equal(one.indices, same.indices)) << architecture << row;
-      EXPECT_TRUE(torch::allclose(one.values, same.values, 1e-4, 1e-4));
-    }
-  }
-}
-
 TEST(SaeTest, TopKKeepsAtMostKFeaturesPerToken) {
   const std::shared_ptr<const Sae> sae = Make(Config("topk", 8, 100));
   const SparseRows acts = sae->Encode(torch::randn({50, 8})).value().acts;
   EXPECT_LE(acts.row_offsets.diff().max().item<int64_t>(), 7);
   EXPECT_GT(acts.values.min().item<float>(), 0);
-}
-
-TEST(SaeTest, NoRowsGiveNoRows) {
-  const std::shared_ptr<const Sae> sae = Make(Config("topk", 8, 100));
-  const EncodedRows encoded = sae->Encode(torch::empty({0, 8})).value();
-  EXPECT_EQ(encoded.acts.n_rows(), 0);
-  EXPECT_EQ(sae->Decode(encoded).size(0), 0);
 }
 
 TEST(SaeTest, AZeroRowStaysFiniteUnderEveryNormalisation) {
@@ -66,21 +43,6 @@ TEST(SaeTest, AZeroRowStaysFiniteUnderEveryNormalisation) {
     const EncodedRows encoded = sae->Encode(torch::zeros({2, 8})).value();
     EXPECT_TRUE(torch::isfinite(sae->Decode(encoded)).all().item<bool>())
         << NormalizeActivationsName(mode);
-  }
-}
-
-TEST(SaeTest, AFeaturesDirectionIsWhatItsActivationAdds) {
-  SaeConfig config = Config("topk", 8, 30);
-  for (bool rescale : {false, true}) {
-    config.rescale_acts_by_decoder_norm = rescale;
-    const std::shared_ptr<const Sae> sae = Make(config);
-    SparseRows acts;
-    acts.row_offsets = torch::tensor({0, 1}, torch::kInt64);
-    acts.indices = torch::tensor({11}, torch::kInt32);
-    acts.values = torch::tensor({2.0F});
-    acts.n_cols = 30;
-    const torch::Tensor added = sae->Decode(acts)[0] - sae->parameters().b_dec;
-    EXPECT_TRUE(torch::allclose(added, 2 * sae->FeatureDirection(11), 1e-5, 1e-6));
   }
 }
 

@@ -1,136 +1,289 @@
-// Numbers and files of SAELens 5.11.0 and 6.18.0: tests/golden/sae/saelens.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <limits>
 #include <string>
 
-#include "server/formats/file.h"
-#include "server/formats/json.h"
 #include "server/sae/sae_files.h"
-#include "server/tensor/weights.h"
+#include "tests/sae/sae_directory.h"
 
 namespace featurescope {
 namespace {
 
-std::string Directory(const std::string& name) {
-  return std::string(FEATURESCOPE_SOURCE_DIR) + "/tests/golden/sae/saelens/" + name;
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+constexpr char kCfg[] = "cfg.json";
+constexpr char kWeights[] = "sae_weights.safetensors";
+
+TEST(SaeLensTest, SaysWhatItRecognised) {
+  const SaeDirectory directory("saelens/v6_standard");
+  const auto sae = directory.Load().value();
+  const SaeRecognition& found = sae->recognition();
+  EXPECT_EQ(found.format, "SAELens 6.18.0");
+  EXPECT_EQ(found.model_name, "gpt2-small");
+  EXPECT_EQ(found.hook_name, "blocks.1.hook_resid_pre");
+  EXPECT_EQ(found.context_size, 128);
+  EXPECT_EQ(found.prepend_bos, true);
+  EXPECT_EQ(found.dtype, "float32");
+  EXPECT_THAT(found.weights_file, testing::EndsWith(kWeights));
+  EXPECT_THAT(found.folds, IsEmpty());
+  EXPECT_THAT(found.warnings, IsEmpty());
+  EXPECT_EQ(sae->config().hook_name, found.hook_name);
 }
 
-torch::Tensor Expected(const std::string& name, const std::string& tensor) {
-  const SafetensorsFile file =
-      SafetensorsFile::Open(Directory(name) + "/expected.safetensors").value();
-  return LoadTensor(file, *file.Get(tensor).value(), torch::kFloat32, torch::kCPU).value();
+TEST(SaeLensTest, TheOldestKeysAreUnderstood) {
+  const auto sae = SaeDirectory("saelens/v3_legacy_keys").Load().value();
+  EXPECT_EQ(sae->recognition().format, "SAELens, before 6");
+  EXPECT_EQ(sae->recognition().hook_name, "blocks.1.hook_resid_pre");
+  EXPECT_EQ(sae->config().architecture, "standard");
+  EXPECT_TRUE(sae->config().apply_b_dec_to_input);
 }
 
-void ExpectClose(const torch::Tensor& actual, const torch::Tensor& expected) {
-  ASSERT_EQ(actual.numel(), expected.numel());
-  const double error = (actual - expected.reshape(actual.sizes())).abs().max().item<double>();
-  EXPECT_LE(error, 1e-5 * expected.abs().max().item<double>());
-}
-
-void ExpectAgreement(const Sae& sae, const std::string& name) {
-  const torch::Tensor x = Expected(name, "x");
-  const EncodedRows encoded = sae.Encode(x).value();
-  ASSERT_TRUE(encoded.acts.Validate().ok());
-  ExpectClose(encoded.acts.ToDense(), Expected(name, "encode"));
-  ExpectClose(sae.Decode(encoded), Expected(name, "forward"));
-  ExpectClose(sae.Decode(encoded), Expected(name, "decode"));
-  const std::vector<uint32_t> features = {5, 0, 95, 33};
-  const torch::Tensor some = sae.EncodeFeatures(x, features).value();
-  for (size_t i = 0; i < features.size(); ++i) {
-    ExpectClose(some.select(1, static_cast<int64_t>(i)),
-                encoded.acts.ToDense().select(1, features[i]) + 0.0);
+TEST(SaeLensTest, AFileOrItsDirectoryMayBeNamed) {
+  const SaeDirectory directory("saelens/v6_topk");
+  const std::string hash = directory.Load().value()->hash();
+  for (const char* name : {kCfg, kWeights}) {
+    EXPECT_EQ(LoadSae(directory.At(name), torch::kCPU).value()->hash(), hash) << name;
   }
+  const SaeFileSet files = FindSaeFiles(directory.path()).value();
+  EXPECT_EQ(files.format, "SAELens");
+  EXPECT_THAT(files.files, testing::ElementsAre(directory.At(kWeights), directory.At(kCfg)));
 }
 
-class SaeLensTest : public testing::TestWithParam<const char*> {};
-
-TEST_P(SaeLensTest, EncodesAndDecodesAsSaeLensDoes) {
-  const absl::StatusOr<std::shared_ptr<const Sae>> sae =
-      LoadSae(Directory(GetParam()), torch::kCPU);
-  ASSERT_TRUE(sae.ok()) << sae.status();
-  EXPECT_EQ((*sae)->hash().size(), 64u);
-  EXPECT_EQ((*sae)->config().model_name, "gpt2-small");
-  EXPECT_EQ((*sae)->config().context_size, 128);
-  ExpectAgreement(**sae, GetParam());
+TEST(SaeLensTest, HalfPrecisionIsSaid) {
+  const SaeDirectory directory("saelens/v6_standard");
+  directory.EditTensors(kWeights, [](NamedTensors& tensors) {
+    for (auto& [name, tensor] : tensors) tensor = tensor.to(torch::kBFloat16);
+  });
+  const auto sae = directory.Load().value();
+  EXPECT_EQ(sae->recognition().dtype, "bfloat16");
+  EXPECT_EQ(sae->parameters().W_enc.scalar_type(), torch::kFloat32);
 }
 
-TEST_P(SaeLensTest, SurvivesBeingWrittenAndReadAgain) {
-  const std::shared_ptr<const Sae> sae = LoadSae(Directory(GetParam()), torch::kCPU).value();
-  const std::string copy = testing::TempDir() + "/saelens_" + GetParam();
-  ASSERT_TRUE(EnsureDir(copy).ok());
-  ASSERT_TRUE(SaveSae(*sae, copy).ok());
-  const absl::StatusOr<std::shared_ptr<const Sae>> again = LoadSae(copy, torch::kCPU);
-  ASSERT_TRUE(again.ok()) << again.status();
-  EXPECT_EQ((*again)->hash(), sae->hash());
-  EXPECT_EQ((*again)->config().hook_name, sae->config().hook_name);
-  ExpectAgreement(**again, GetParam());
-  std::filesystem::remove_all(copy);
+TEST(SaeLensTest, ACheckpointsScaleIsFoldedFromItsFile) {
+  const SaeDirectory directory("saelens/v6_standard_expected_average_only_in");
+  directory.WriteJson("activation_scaler.json", {{"scaling_factor", 0.37}});
+  const auto sae = directory.Load().value();
+  EXPECT_THAT(sae->recognition().folds,
+              testing::ElementsAre("input scale 0.37 (activation_scaler.json)"));
+  EXPECT_THAT(sae->recognition().warnings, IsEmpty());
+  EXPECT_EQ(sae->config().normalize_activations, NormalizeActivations::kNone);
+  LoadSaeOptions options;
+  options.norm_scaling_factor = 0.37;
+  std::filesystem::remove(directory.At("activation_scaler.json"));
+  EXPECT_EQ(directory.Load(options).value()->hash(), sae->hash());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Fixtures, SaeLensTest,
-    testing::Values("v3_legacy_keys", "v5_standard", "v5_standard_constant_norm_rescale",
-                    "v5_standard_expected_average_only_in", "v5_standard_hook_z",
-                    "v5_standard_layer_norm", "v5_standard_no_b_dec_input",
-                    "v5_standard_topk_activation", "v5_topk", "v6_standard",
-                    "v6_standard_constant_norm_rescale", "v6_standard_expected_average_only_in",
-                    "v6_standard_hook_z", "v6_standard_layer_norm",
-                    "v6_standard_layer_norm_no_b_dec_input", "v6_standard_no_b_dec_input",
-                    "v6_topk", "v6_topk_from_training", "v6_topk_layer_norm",
-                    "v6_topk_rescale_by_decoder_norm"));
-
-TEST(SaeLensRefusalTest, WhatIsNotSupportedIsRefusedByName) {
-  const auto refusal = [](const std::string& name) {
-    const absl::Status status = LoadSae(Directory(name), torch::kCPU).status();
-    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
-    return std::string(status.message());
-  };
-  EXPECT_NE(refusal("v6_jumprelu").find("'jumprelu'"), std::string::npos);
-  EXPECT_NE(refusal("v5_standard_tanh_relu").find("'tanh-relu'"), std::string::npos);
-  EXPECT_NE(refusal("v5_standard_finetuning_scale").find("finetuning_scaling_factor"),
-            std::string::npos);
+TEST(SaeLensTest, AScaleIsNotFoldedTwice) {
+  const SaeDirectory directory("saelens/v6_standard");
+  const std::string hash = directory.Load().value()->hash();
+  directory.WriteJson("activation_scaler.json", {{"scaling_factor", 0.37}});
+  const auto sae = directory.Load().value();
+  EXPECT_EQ(sae->hash(), hash);
+  EXPECT_THAT(sae->recognition().folds, IsEmpty());
+  EXPECT_THAT(sae->recognition().notes, testing::Contains(HasSubstr("is not used")));
 }
 
-// A copy of v6_topk with one field of cfg.json changed.
-class BadConfigTest : public testing::Test {
- protected:
-  BadConfigTest() : directory_(testing::TempDir() + "/bad_saelens") {
-    std::filesystem::remove_all(directory_);
-    std::filesystem::copy(Directory("v6_topk"), directory_);
-  }
-  ~BadConfigTest() override { std::filesystem::remove_all(directory_); }
+TEST(SaeLensTest, AScaleThatNoFileGivesIsWarnedOf) {
+  const auto sae = SaeDirectory("saelens/v6_standard_expected_average_only_in").Load().value();
+  EXPECT_THAT(sae->recognition().warnings,
+              testing::ElementsAre(HasSubstr("give norm_scaling_factor")));
+}
 
-  absl::Status LoadWith(const std::string& key, const nlohmann::json& value) {
-    nlohmann::json cfg = ReadJsonFile(Directory("v6_topk") + "/cfg.json").value();
-    cfg[key] = value;
-    EXPECT_TRUE(WriteFileAtomically(directory_ + "/cfg.json", cfg.dump()).ok());
-    return LoadSae(directory_, torch::kCPU).status();
-  }
+TEST(SaeLensTest, AFoldedFineTuningScaleIsSaid) {
+  const auto sae = SaeDirectory("saelens/v5_standard_finetuning_scale").Load().value();
+  EXPECT_THAT(sae->recognition().folds, testing::ElementsAre(HasSubstr("fine-tuning scale")));
+}
 
-  std::string directory_;
+TEST(SaeLensTest, ATrainingCheckpointSelectsAsSaeLensDoesAndSaysSo) {
+  const SaeDirectory directory("saelens/v6_batchtopk_training_checkpoint");
+  const auto whole = directory.Load().value();
+  EXPECT_TRUE(whole->config().whole_batch);
+  EXPECT_EQ(whole->recognition().format, "SAELens 6.18.0, training checkpoint");
+  EXPECT_THAT(whole->recognition().warnings,
+              testing::ElementsAre(HasSubstr("activations depend on what is encoded together")));
+  LoadSaeOptions options;
+  options.selection = SaeSelection::kThreshold;
+  const auto by_threshold = directory.Load(options).value();
+  EXPECT_FALSE(by_threshold->config().whole_batch);
+  EXPECT_GT(by_threshold->parameters().threshold.item<float>(), 0);
+  EXPECT_NE(by_threshold->hash(), whole->hash());
+}
+
+TEST(SaeLensTest, AThresholdThatWasNeverTrackedIsNoReLU) {
+  const SaeDirectory directory("saelens/v6_batchtopk_training_checkpoint");
+  directory.EditTensors(kWeights, [](NamedTensors& tensors) {
+    *FindTensor(tensors, "topk_threshold") = torch::zeros({}, torch::kFloat64);
+  });
+  EXPECT_TRUE(directory.Load().ok());
+  LoadSaeOptions options;
+  options.selection = SaeSelection::kThreshold;
+  EXPECT_THAT(
+      directory.Refusal(options),
+      AllOf(HasSubstr("selects by a threshold, and the file has none"), HasSubstr("whole_batch")));
+  options.threshold = 0.5;
+  EXPECT_FLOAT_EQ(directory.Load(options).value()->parameters().threshold.item<float>(), 0.5F);
+}
+
+TEST(SaeLensTest, AMeanKThatIsNotWholeSelectsByThreshold) {
+  const SaeDirectory directory("saelens/v6_batchtopk_training_checkpoint");
+  directory.Edit(kCfg, [](json& cfg) { cfg["k"] = 5.5; });
+  const auto sae = directory.Load().value();
+  EXPECT_FALSE(sae->config().whole_batch);
+  EXPECT_THAT(sae->recognition().notes, testing::Contains(HasSubstr("5.5")));
+}
+
+TEST(SaeLensTest, OptionsThatDoNotFitAreRefused) {
+  const SaeDirectory standard("saelens/v6_standard");
+  LoadSaeOptions options;
+  options.selection = SaeSelection::kThreshold;
+  EXPECT_THAT(standard.Refusal(options), HasSubstr("neither topk nor batchtopk"));
+  options = {};
+  options.norm_scaling_factor = -1;
+  EXPECT_THAT(standard.Refusal(options), HasSubstr("norm_scaling_factor -1 is not > 0"));
+}
+
+TEST(SaeLensTest, ATranscodersBDecIsNeverTakenOffItsInput) {
+  const SaeDirectory directory("saelens/v6_transcoder");
+  LoadSaeOptions options;
+  options.apply_b_dec_to_input = true;
+  EXPECT_THAT(directory.Refusal(options), HasSubstr("belongs to its output"));
+  const auto sae = directory.Load().value();
+  EXPECT_TRUE(sae->is_transcoder());
+  EXPECT_EQ(sae->config().d_out, 24);
+  EXPECT_EQ(sae->config().hook_name_out, "blocks.1.hook_mlp_out");
+}
+
+struct BadField {
+  const char* golden;
+  const char* key;
+  json value;
+  const char* message;
 };
 
-TEST_F(BadConfigTest, ErrorsNameFileAndField) {
-  for (const auto& [key, value] : std::vector<std::pair<std::string, nlohmann::json>>{
-           {"k", 0}, {"k", 97}, {"k", nullptr}, {"d_in", "32"}, {"d_in", 33}, {"d_sae", -1}}) {
-    const absl::Status status = LoadWith(key, value);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << key << " " << value;
-    EXPECT_NE(status.message().find("bad_saelens/"), absl::string_view::npos) << status;
+TEST(SaeLensFaultTest, AWrongFieldIsNamedWithItsFile) {
+  const std::vector<BadField> cases = {
+      {"v6_topk", "k", 0, "field \"k\" is 0"},
+      {"v6_topk", "k", 97, "field \"k\" is 97"},
+      {"v6_topk", "k", nullptr, "field \"k\" is missing"},
+      {"v6_topk", "d_in", "32", "d_in"},
+      {"v6_topk", "d_in", 33, "tensor W_enc has shape [32, 96], expected is [33, 96]"},
+      {"v6_topk", "d_sae", -1, "field \"d_sae\" is -1"},
+      {"v6_topk", "d_sae", 1e9, "d_sae"},
+      {"v6_topk", "normalize_activations", "batch", "normalize_activations 'batch'"},
+      {"v6_topk", "reshape_activations", "heads", "reshape_activations 'heads'"},
+      {"v6_topk", "architecture", "temporal", "SAE architecture 'temporal' is not supported"},
+      {"v6_topk", "architecture", "jumprelu", "no tensor threshold"},
+      {"v6_topk", "architecture", 3, "architecture"},
+      {"v6_topk", "metadata", {{"hook_head_index", 3}}, "hook_head_index is set"},
+      {"v6_jumprelu", "architecture", "standard", "tensor threshold is none of those"},
+      {"v6_skip_transcoder", "architecture", "transcoder", "tensor W_skip is none of those"},
+      {"v6_transcoder", "d_out", nullptr, "field \"d_out\" is missing"},
+      {"v6_matryoshka_batchtopk_training_checkpoint",
+       "matryoshka_widths",
+       {48, 24, 96},
+       "matryoshka_widths has 24"},
+      {"v6_matryoshka_batchtopk_training_checkpoint",
+       "matryoshka_widths",
+       {24, 97},
+       "matryoshka_widths has 97"},
+      {"v6_batchtopk_training_checkpoint", "k", 96.5, "field \"k\" is 96.5"},
+      {"v5_standard", "activation_fn_str", "gelu", "activation function 'gelu'"},
+      {"v5_gated", "activation_fn_str", "topk", "activation function 'topk' of a gated SAE"},
+      {"v5_standard", "finetuning_scaling_factor", true, "tensor scaling_factor is missing"},
+      {"v5_standard_finetuning_scale", "finetuning_scaling_factor", false,
+       "does not set finetuning_scaling_factor"},
+      {"v5_standard", "hook_head_index", 0, "hook_head_index is set"},
+  };
+  for (const BadField& bad : cases) {
+    const SaeDirectory directory(std::string("saelens/") + bad.golden);
+    directory.Edit(kCfg, [&bad](json& cfg) { cfg[bad.key] = bad.value; });
+    EXPECT_THAT(directory.Refusal(),
+                AllOf(HasSubstr(std::string(bad.golden) + "/"), HasSubstr(bad.message)))
+        << bad.golden << " " << bad.key << " " << bad.value;
   }
-  EXPECT_EQ(LoadWith("normalize_activations", "batch").code(), absl::StatusCode::kUnimplemented);
-  EXPECT_TRUE(LoadWith("some_new_key", 1).ok());
 }
 
-TEST_F(BadConfigTest, MissingAndTruncatedFilesAreNamed) {
-  std::filesystem::resize_file(directory_ + "/sae_weights.safetensors", 1000);
-  const absl::Status truncated = LoadSae(directory_, torch::kCPU).status();
-  EXPECT_EQ(truncated.code(), absl::StatusCode::kInvalidArgument) << truncated;
-  EXPECT_NE(truncated.message().find("sae_weights.safetensors"), absl::string_view::npos);
-  std::filesystem::remove(directory_ + "/cfg.json");
-  const absl::Status missing = LoadSae(directory_, torch::kCPU).status();
-  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
-  EXPECT_NE(missing.message().find("cfg.json"), absl::string_view::npos);
+TEST(SaeLensFaultTest, UnknownKeysAreIgnored) {
+  const SaeDirectory directory("saelens/v6_topk");
+  directory.Edit(kCfg, [](json& cfg) { cfg["some_new_key"] = 1; });
+  EXPECT_TRUE(directory.Load().ok());
+}
+
+TEST(SaeLensFaultTest, AWrongTensorIsNamedWithItsFile) {
+  const auto refusal = [](const std::function<void(NamedTensors&)>& change) {
+    const SaeDirectory directory("saelens/v6_gated");
+    directory.EditTensors(kWeights, change);
+    return directory.Refusal();
+  };
+  EXPECT_THAT(refusal([](NamedTensors& t) { RemoveTensor(t, "b_mag"); }),
+              AllOf(StartsWith("NOT_FOUND"), HasSubstr(kWeights), HasSubstr("b_mag")));
+  EXPECT_THAT(refusal([](NamedTensors& t) { t.emplace_back("gate_mag", torch::ones({96})); }),
+              AllOf(HasSubstr(kWeights), HasSubstr("tensor gate_mag is none of those")));
+  EXPECT_THAT(refusal([](NamedTensors& t) { *FindTensor(t, "r_mag") = torch::ones({95}); }),
+              AllOf(HasSubstr(kWeights), HasSubstr("r_mag has shape [95], expected is [96]")));
+  EXPECT_THAT(refusal([](NamedTensors& t) { FindTensor(t, "b_dec")->fill_(NAN); }),
+              AllOf(HasSubstr(kWeights), HasSubstr("b_dec"), HasSubstr("not finite")));
+  EXPECT_THAT(refusal([](NamedTensors& t) { FindTensor(t, "r_mag")->fill_(500); }),
+              AllOf(HasSubstr(kWeights), HasSubstr("r_mag")));
+}
+
+TEST(SaeLensFaultTest, MissingTruncatedAndMalformedFilesAreNamed) {
+  const SaeDirectory directory("saelens/v6_topk");
+  std::filesystem::resize_file(directory.At(kWeights), 1000);
+  EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("INVALID_ARGUMENT"), HasSubstr(kWeights)));
+  std::filesystem::remove(directory.At(kWeights));
+  EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("NOT_FOUND"), HasSubstr(kWeights)));
+  EXPECT_TRUE(WriteFileAtomically(directory.At(kWeights), "x").ok());
+  EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("INVALID_ARGUMENT"), HasSubstr(kWeights)));
+  EXPECT_TRUE(WriteFileAtomically(directory.At(kCfg), "{").ok());
+  EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("INVALID_ARGUMENT"), HasSubstr(kCfg)));
+  EXPECT_TRUE(WriteFileAtomically(directory.At(kCfg), "[]").ok());
+  EXPECT_THAT(directory.Refusal(), HasSubstr("not a JSON object"));
+  std::filesystem::remove(directory.At(kCfg));
+  EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("NOT_FOUND"), HasSubstr(kCfg)));
+}
+
+TEST(SaeLensFaultTest, AScaleThatIsNoNumberIsRefused) {
+  const SaeDirectory directory("saelens/v6_standard_expected_average_only_in");
+  for (const json& value : {json("x"), json(0), json(-2), json::array()}) {
+    directory.WriteJson("activation_scaler.json", {{"scaling_factor", value}});
+    EXPECT_THAT(directory.Refusal(), HasSubstr("activation_scaler.json")) << value;
+  }
+  directory.WriteJson("activation_scaler.json", {{"scaling_factor", nullptr}});
+  EXPECT_TRUE(directory.Load().ok());
+}
+
+TEST(SaeLensExportTest, ABatchTopKSaeBecomesTheJumpReluSaeThatSaeLensMakesOfIt) {
+  LoadSaeOptions options;
+  options.selection = SaeSelection::kThreshold;
+  const SaeDirectory directory("saelens/v6_matryoshka_batchtopk_training_checkpoint");
+  const auto sae = directory.Load(options).value();
+  ASSERT_TRUE(sae->config().rescale_acts_by_decoder_norm);
+  ASSERT_TRUE(ExportToSaeLens(*sae, directory.path()).ok());
+  const auto exported = directory.Load().value();
+  EXPECT_EQ(exported->config().architecture, "jumprelu");
+  EXPECT_FALSE(exported->config().rescale_acts_by_decoder_norm);
+  const torch::Tensor x = torch::randn({50, 32});
+  const EncodedRows before = sae->Encode(x).value();
+  const EncodedRows after = exported->Encode(x).value();
+  EXPECT_TRUE(torch::equal(before.acts.indices, after.acts.indices));
+  EXPECT_TRUE(torch::allclose(before.acts.values, after.acts.values, 1e-5, 1e-5));
+  EXPECT_TRUE(torch::allclose(sae->Decode(before), exported->Decode(after), 1e-5, 1e-5));
+}
+
+TEST(SaeLensExportTest, WhatSaeLensCannotSayIsRefused) {
+  const SaeDirectory tanh("saelens/v5_standard_tanh_relu");
+  EXPECT_THAT(ExportToSaeLens(*tanh.Load().value(), tanh.path()).ToString(),
+              AllOf(HasSubstr("UNIMPLEMENTED"), HasSubstr("tanh of ReLU")));
+  const SaeDirectory groups("sparsify/groupmax/layers.3");
+  EXPECT_THAT(ExportToSaeLens(*groups.Load().value(), groups.path()).ToString(),
+              HasSubstr("groupmax"));
 }
 
 }  // namespace
