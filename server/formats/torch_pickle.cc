@@ -1,7 +1,6 @@
 #include "server/formats/torch_pickle.h"
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -11,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
-#include "server/formats/little_endian.h"
+#include "server/formats/numpy_scalar.h"
 #include "server/formats/tensor_shape.h"
 #include "server/formats/torch_file.h"
 #include "server/formats/utf8.h"
@@ -21,7 +20,7 @@ namespace {
 
 using Kind = PickleNode::Kind;
 
-constexpr size_t kMaxNumpyScalarBytes = 64;  // more are cut off; none that is known has so many
+constexpr size_t kMaxShownKeyBytes = 100;
 
 struct StorageRow {
   absl::string_view global;
@@ -44,10 +43,6 @@ constexpr absl::string_view kRebuildParameterWithState =
 constexpr absl::string_view kRebuildFromType = "torch._tensor._rebuild_from_type_v2";
 constexpr absl::string_view kSize = "torch.Size";
 constexpr absl::string_view kDevice = "torch.device";
-constexpr absl::string_view kNumpyScalar = "numpy.core.multiarray.scalar";
-constexpr absl::string_view kNumpy2Scalar = "numpy._core.multiarray.scalar";
-constexpr absl::string_view kNumpyDtype = "numpy.dtype";
-constexpr absl::string_view kEncode = "_codecs.encode";
 
 constexpr absl::string_view kDtypes[] = {
     "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16", "torch.int64",
@@ -62,10 +57,6 @@ constexpr absl::string_view kOtherGlobals[] = {
     kRebuildFromType,
     kSize,
     kDevice,
-    kNumpyScalar,
-    kNumpy2Scalar,
-    kNumpyDtype,
-    kEncode,
     "torch.Tensor",                  // the type argument of _rebuild_from_type_v2
     "torch.nn.parameter.Parameter",  // the same
 };
@@ -82,9 +73,12 @@ class TreeReader {
  private:
   template <typename... Args>
   absl::Status Bad(const Args&... args) const {
-    const std::string place =
-        path_.empty() ? "" : absl::StrCat(": \"", PrintableUtf8(absl::StrJoin(path_, "/")), "\"");
-    return InvalidArgument(where_, place, ": ", args...);
+    return InvalidArgument(Place(), ": ", args...);
+  }
+  // The file and the keys that lead to the current value.
+  std::string Place() const {
+    if (path_.empty()) return std::string(where_);
+    return absl::StrCat(where_, ": \"", PrintableUtf8(absl::StrJoin(path_, "/")), "\"");
   }
 
   absl::StatusOr<TorchValue> Value(uint32_t index, int depth) {
@@ -155,7 +149,7 @@ class TreeReader {
     for (size_t i = 0; i + 1 < pairs.size(); i += 2) {
       ASSIGN_OR_RETURN(TorchValue key, Value(pairs[i], depth + 1));
       ASSIGN_OR_RETURN(std::string key_text, KeyText(key));
-      path_.push_back(key_text);
+      path_.push_back(key_text.substr(0, kMaxShownKeyBytes));
       if (!seen.insert(absl::StrCat(key.KindName(), key_text)).second) {
         return Bad("the key occurs twice");
       }
@@ -195,7 +189,7 @@ class TreeReader {
     const PickleNode& arguments = Arguments(call);
     if (callee == kOrderedDict) return OrderedDict(call, depth);
     if (!Pairs(call).empty()) return Bad("keys are set on the result of ", callee);
-    if (callee == kNumpyScalar || callee == kNumpy2Scalar) return NumpyScalar(arguments);
+    if (IsNumpyScalar(callee)) return ReadNumpyScalar(pickle_, arguments, Place());
     if (callee == kDevice) return Device(arguments);
     if (callee == kSize) {
       if (arguments.children.size() != 1) return Bad(callee, " takes one tuple");
@@ -362,66 +356,6 @@ class TreeReader {
     return Bad(global, " is no type of a storage");
   }
 
-  // (its dtype, its bytes)
-  absl::StatusOr<TorchValue> NumpyScalar(const PickleNode& arguments) {
-    if (arguments.children.size() != 2) return Bad("a numpy scalar without dtype or bytes");
-    ASSIGN_OR_RETURN(const std::string dtype, NumpyDtype(pickle_[arguments.children[0]]));
-    ASSIGN_OR_RETURN(const std::string bytes, Bytes(pickle_[arguments.children[1]]));
-    const auto is = [&](absl::string_view name, size_t size) {
-      return dtype == name && bytes.size() == size;
-    };
-    if (is("f8", 8) || is("f4", 4)) {
-      double wide = 0;
-      float narrow = 0;
-      if (bytes.size() == 8) std::memcpy(&wide, bytes.data(), 8);
-      if (bytes.size() == 4) std::memcpy(&narrow, bytes.data(), 4);
-      return TorchValue(bytes.size() == 8 ? wide : double{narrow});
-    }
-    if (is("i8", 8)) return TorchValue(LoadLe<int64_t>(bytes.data()));
-    if (is("i4", 4)) return TorchValue(int64_t{LoadLe<int32_t>(bytes.data())});
-    if (is("b1", 1)) return TorchValue(bytes[0] != 0);
-    return Bad("a numpy scalar of dtype \"", PrintableUtf8(dtype, 20), "\" and ", bytes.size(),
-               " bytes; known are f8, f4, i8, i4 and b1");
-  }
-
-  // numpy.dtype("f8", False, True), with its byte order in the second part of its state.
-  absl::StatusOr<std::string> NumpyDtype(const PickleNode& node) const {
-    if (node.kind != Kind::kCall || Callee(node) != kNumpyDtype ||
-        Arguments(node).children.empty() ||
-        pickle_[Arguments(node).children[0]].kind != Kind::kText) {
-      return Bad("the dtype of a numpy scalar is not of a known form");
-    }
-    if (node.state != kNoPickleNode) {
-      const PickleNode& state = pickle_[node.state];
-      if (state.kind != Kind::kTuple || state.children.size() < 2 ||
-          (pickle_[state.children[1]].text != "<" && pickle_[state.children[1]].text != "|")) {
-        return Bad("a numpy scalar is not little-endian");
-      }
-    }
-    return pickle_[Arguments(node).children[0]].text.substr(0, kMaxNumpyScalarBytes);
-  }
-
-  // Byte strings are written in protocol 2 as _codecs.encode(text, "latin1").
-  absl::StatusOr<std::string> Bytes(const PickleNode& node) const {
-    if (node.kind == Kind::kBytes) return node.text.substr(0, kMaxNumpyScalarBytes);
-    if (node.kind != Kind::kCall || Callee(node) != kEncode ||
-        Arguments(node).children.size() != 2 ||
-        pickle_[Arguments(node).children[0]].kind != Kind::kText ||
-        pickle_[Arguments(node).children[1]].text != "latin1") {
-      return Bad("the bytes of a numpy scalar are not of a known form");
-    }
-    absl::string_view text = pickle_[Arguments(node).children[0]].text;
-    std::string bytes;
-    while (!text.empty() && bytes.size() < kMaxNumpyScalarBytes) {
-      const int length = Utf8SequenceLength(text);
-      const char32_t code_point = Utf8CodePoint(text, length);
-      if (code_point > 0xFF) return Bad("a byte string has a character that is no byte");
-      bytes.push_back(static_cast<char>(code_point));
-      text.remove_prefix(static_cast<size_t>(length));
-    }
-    return bytes;
-  }
-
   const Pickle& pickle_;
   const absl::string_view where_;
   TorchTree tree_;
@@ -438,6 +372,7 @@ absl::Span<const absl::string_view> TorchGlobals() {
     auto* list =
         new std::vector<absl::string_view>(std::begin(kOtherGlobals), std::end(kOtherGlobals));
     for (const StorageRow& row : kStorages) list->push_back(row.global);
+    list->insert(list->end(), NumpyScalarGlobals().begin(), NumpyScalarGlobals().end());
     list->insert(list->end(), std::begin(kDtypes), std::end(kDtypes));
     return list;
   }();

@@ -184,7 +184,7 @@ TorchStateDictWriter::TorchStateDictWriter(AtomicFile file, std::vector<Tensor> 
     : file_(std::move(file)), tensors_(std::move(tensors)) {}
 
 absl::StatusOr<TorchStateDictWriter> TorchStateDictWriter::Create(const std::string& path,
-                                                                  std::vector<Spec> specs) {
+                                                                  const std::vector<Spec>& specs) {
   if (specs.size() > kMaxTorchStorages - 3) {
     return InvalidArgument(path, ": ", specs.size(), " tensors, at most ", kMaxTorchStorages - 3,
                            " are allowed");

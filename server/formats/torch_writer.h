@@ -29,7 +29,7 @@ class TorchStateDictWriter {
   // Fixes names, types, shapes and their order. InvalidArgument: duplicate, too long or not UTF-8
   // name, negative dimension, size overflow.
   static absl::StatusOr<TorchStateDictWriter> Create(const std::string& path,
-                                                     std::vector<Spec> specs);
+                                                     const std::vector<Spec>& specs);
 
   // Appends some of a tensor's bytes (row-major, little-endian). Tensors must come in the order of
   // `specs`, each complete before the next begins. FailedPrecondition otherwise, or when there are

@@ -63,6 +63,7 @@ class DirectoryReader {
     ASSIGN_OR_RETURN(std::vector<Entry> entries, ReadEntries(directory));
     RETURN_IF_ERROR(CheckLayout(&entries, directory.offset));
     std::vector<ZipMember> members;
+    members.reserve(entries.size());
     for (Entry& entry : entries) members.push_back(std::move(entry.member));
     return members;
   }

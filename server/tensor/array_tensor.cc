@@ -312,8 +312,7 @@ absl::Status SaveStateDict(const std::string& path,
     ASSIGN_OR_RETURN(const DType dtype, ToDType(tensor.scalar_type(), Named(path, "tensor", name)));
     specs.push_back({name, dtype, tensor.sizes().vec()});
   }
-  ASSIGN_OR_RETURN(TorchStateDictWriter writer,
-                   TorchStateDictWriter::Create(path, std::move(specs)));
+  ASSIGN_OR_RETURN(TorchStateDictWriter writer, TorchStateDictWriter::Create(path, specs));
   for (const auto& [name, tensor] : tensors) {
     ASSIGN_OR_RETURN(const torch::Tensor row_major,
                      TorchGate(absl::StrCat(Named(path, "tensor", name), ": saving"),

@@ -174,9 +174,8 @@ TEST(TorchWriterTest, BytesOutOfOrderTooManyOrTooFewAreRefused) {
 
 TEST(TorchWriterTest, BadNamesAndShapesAreRefused) {
   TempDir dir;
-  const auto error = [&](std::vector<Spec> specs) {
-    return std::string(
-        TorchStateDictWriter::Create(dir / "a.pt", std::move(specs)).status().message());
+  const auto error = [&](const std::vector<Spec>& specs) {
+    return std::string(TorchStateDictWriter::Create(dir / "a.pt", specs).status().message());
   };
   EXPECT_THAT(error({{"a", DType::kF32, {}}, {"a", DType::kF32, {}}}), HasSubstr("given twice"));
   EXPECT_THAT(error({{"\xff", DType::kF32, {}}}), HasSubstr("no UTF-8"));
