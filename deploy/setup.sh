@@ -9,9 +9,9 @@ node_version=22.22.0 # used where the installed Node is too old for the web buil
 packages=(
   clang clang-format libclang-rt-14-dev g++ cmake ninja-build ccache git ca-certificates pkg-config
   # Without OpenBLAS, LibTorch uses the reference BLAS and matrix products run 26 times slower.
-  libtorch-dev libopenblas0-openmp libgomp1
+  libtorch-dev libopenblas0-openmp libgomp1 libdnnl-dev
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libabsl-dev libsqlite3-dev libboost-dev libsentencepiece-dev libutf8proc-dev
+  libabsl-dev libsqlite3-dev libboost-dev libsentencepiece-dev libutf8proc-dev libpcre2-dev
   nlohmann-json3-dev zlib1g-dev libzstd-dev libcurl4-openssl-dev libgtest-dev libgmock-dev libbenchmark-dev
   python3 chromium fonts-dejavu-core
 )

@@ -140,7 +140,19 @@ FS_INLINE void AdamRow(const AdamStep& s, float* __restrict w, float* __restrict
     const float vi = s.beta2 * v[i] + s.one_minus_beta2 * g * g;
     m[i] = mi;
     v[i] = vi;
-    w[i] -= s.step_size * mi / (__builtin_sqrtf(vi) * s.inverse_sqrt_correction + s.epsilon);
+    w[i] = s.keep * w[i] -
+           s.step_size * mi / (__builtin_sqrtf(vi) * s.inverse_sqrt_correction + s.epsilon);
+  }
+}
+
+FS_INLINE void SignumRow(const SignumStep& s, float* __restrict w, float* __restrict m,
+                         const float* __restrict gradient, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = gradient == nullptr ? 0.0F : gradient[i] * s.gradient_scale;
+    const float mi = s.momentum * m[i] + (1.0F - s.momentum) * g;
+    m[i] = mi;
+    const float sign = static_cast<float>(mi > 0) - static_cast<float>(mi < 0);
+    w[i] = s.keep * w[i] - s.step_size * sign;
   }
 }
 
@@ -373,8 +385,17 @@ class FlushDenormals {
         AdamRow(step, w, m, v, gradient, n);                                                      \
       }                                                                                           \
     }                                                                                             \
-    static constexpr RowKernels kTable = {add_weighted_rows, row_dots, dot, axpy, scale, top_k,   \
-                                          count_positive,    positive, adam};                     \
+    TARGET static void signum(const SignumStep& step, float* w, float* m, const float* gradient,  \
+                              int64_t n) {                                                        \
+      const FlushDenormals flush;                                                                 \
+      if (gradient == nullptr) {                                                                  \
+        SignumRow(step, w, m, nullptr, n);                                                        \
+      } else {                                                                                    \
+        SignumRow(step, w, m, gradient, n);                                                       \
+      }                                                                                           \
+    }                                                                                             \
+    static constexpr RowKernels kTable = {add_weighted_rows, row_dots, dot,  axpy,  scale, top_k, \
+                                          count_positive,    positive, adam, signum};             \
   };
 
 FS_DEFINE_KERNELS(Portable, , TopKPortable, PositivePortable)

@@ -6,7 +6,8 @@
 
 namespace featurescope {
 
-// What Adam does to each parameter of a row in one step; Kingma and Ba 2014, arXiv:1412.6980.
+// What Adam does to each parameter of a row in one step; Kingma and Ba 2014, arXiv:1412.6980. With
+// `keep` < 1 it is AdamW; Loshchilov and Hutter 2017, arXiv:1711.05101.
 struct AdamStep {
   float beta1 = 0.9F;
   float beta2 = 0.999F;
@@ -17,6 +18,16 @@ struct AdamStep {
   float step_size = 0;                // learning rate / (1 - beta1^t)
   float inverse_sqrt_correction = 1;  // 1 / sqrt(1 - beta2^t)
   float gradient_scale = 1;           // by clipping
+  float keep = 1;                     // 1 - learning rate * weight decay
+};
+
+// w := keep w - step_size sign(m), with m the running mean of the gradient. momentum 0: signSGD.
+// Bernstein et al. 2018, arXiv:1802.04434.
+struct SignumStep {
+  float momentum = 0;
+  float step_size = 0;
+  float gradient_scale = 1;
+  float keep = 1;
 };
 
 struct RowKernels {
@@ -43,6 +54,8 @@ struct RowKernels {
   // the moments of a feature that never fires would else stay there and slow every later step.
   void (*adam)(const AdamStep& step, float* w, float* m, float* v, const float* gradient,
                int64_t n);
+  // One Signum step on a row, in the same way.
+  void (*signum)(const SignumStep& step, float* w, float* m, const float* gradient, int64_t n);
 };
 
 constexpr int64_t TopKScratch(int64_t k) { return 2 * k + 128; }

@@ -1,6 +1,7 @@
 #include "server/tensor/sparse_ops.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "server/tensor/parallel.h"
@@ -50,7 +51,7 @@ int64_t Compact(int64_t n, int64_t stride, int64_t* offsets, int32_t* indices, f
 }  // namespace
 
 SparseRows TopKPositive(const torch::Tensor& pre, int64_t k, const torch::Tensor& bias) {
-  if (!pre.is_cpu()) return TopKPositiveComposed(pre, k, bias);
+  if (!UsesLoops(pre)) return TopKPositiveComposed(pre, k, bias);
   const int64_t n = pre.size(0);
   const int64_t m = pre.size(1);
   SparseRows result;
@@ -82,8 +83,32 @@ SparseRows TopKPositive(const torch::Tensor& pre, int64_t k, const torch::Tensor
   return result;
 }
 
+SparseRows KeepEntries(const SparseRows& sparse, const torch::Tensor& mask) {
+  torch::Tensor kept_before = torch::zeros({sparse.nnz() + 1}, sparse.row_offsets.options());
+  kept_before.slice(0, 1).copy_(mask.cumsum(0));
+  return {kept_before.index_select(0, sparse.row_offsets), sparse.indices.masked_select(mask),
+          sparse.values.masked_select(mask), sparse.n_cols};
+}
+
+SparseRows LargestEntries(const SparseRows& sparse, int64_t keep) {
+  if (sparse.nnz() <= keep) return sparse;
+  float last = 0;
+  if (UsesLoops(sparse.values)) {
+    const float* values = sparse.values.data_ptr<float>();
+    std::vector<float> copy(values, values + sparse.nnz());
+    std::nth_element(copy.begin(), copy.begin() + (keep - 1), copy.end(), std::greater<>());
+    last = copy[keep - 1];
+  } else {
+    last = std::get<0>(sparse.values.topk(keep, 0, true, false)).min().item<float>();
+  }
+  const torch::Tensor above = sparse.values.gt(last);
+  const torch::Tensor equal = sparse.values.eq(last);
+  const int64_t of_equal = keep - above.sum().item<int64_t>();
+  return KeepEntries(sparse, above.logical_or(equal.logical_and(equal.cumsum(0).le(of_equal))));
+}
+
 torch::Tensor SparseTimesDense(const SparseRows& acts, const torch::Tensor& W) {
-  if (!W.is_cpu()) {
+  if (!UsesLoops(W)) {
     return std::get<0>(torch::embedding_bag(
         W, acts.indices.to(torch::kInt64), acts.row_offsets, /*scale_grad_by_freq=*/false,
         /*mode=*/0, /*sparse=*/false, acts.values, /*include_last_offset=*/true));
@@ -107,7 +132,7 @@ torch::Tensor SparseTimesDense(const SparseRows& acts, const torch::Tensor& W) {
 
 torch::Tensor SampledProduct(const SparseRows& acts, const torch::Tensor& g,
                              const torch::Tensor& W) {
-  if (!W.is_cpu()) {
+  if (!UsesLoops(W)) {
     const torch::Tensor rows = RowOfEntry(acts.row_offsets);
     std::vector<torch::Tensor> parts = {torch::empty({0}, g.options())};
     for (int64_t begin = 0; begin < acts.nnz(); begin += kGatheredEntries) {
@@ -139,7 +164,7 @@ void AddTransposedProduct(const ColumnOrder& columns, const torch::Tensor& value
                           const torch::Tensor& g, torch::Tensor& out) {
   const int64_t m = out.size(0);
   const int64_t d = out.size(1);
-  if (!out.is_cpu()) {
+  if (!UsesLoops(out)) {
     const torch::Tensor column_of = RowOfEntry(columns.column_offsets);
     const torch::Tensor ordered = values.index_select(0, columns.entries);
     for (int64_t begin = 0; begin < ordered.numel(); begin += kGatheredEntries) {

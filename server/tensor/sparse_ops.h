@@ -19,6 +19,13 @@ namespace featurescope {
 // This is TopK after ReLU: Gao et al. 2024, arXiv:2406.04093.
 SparseRows TopKPositive(const torch::Tensor& pre, int64_t k, const torch::Tensor& bias = {});
 
+// The entries where `mask`, bool [nnz], is true.
+SparseRows KeepEntries(const SparseRows& sparse, const torch::Tensor& mask);
+
+// The `keep` largest of all entries together; of equal ones those that come first.
+//   REQUIRES: keep >= 1.
+SparseRows LargestEntries(const SparseRows& sparse, int64_t keep);
+
 // acts W, each row the weighted sum of the active rows of W.
 //
 //   acts [n, m], W float32 [m, d], contiguous;  returns float32 [n, d]

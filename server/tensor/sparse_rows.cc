@@ -1,6 +1,7 @@
 #include "server/tensor/sparse_rows.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "server/base/status.h"
@@ -9,6 +10,8 @@
 
 namespace featurescope {
 namespace {
+
+std::atomic<bool> always_operators{false};
 
 // The row of each entry, int64 [nnz].
 torch::Tensor RowOfEntry(const SparseRows& sparse) {
@@ -23,6 +26,12 @@ int64_t AccumulateOffsets(int64_t* counts, int64_t n) {
 }
 
 }  // namespace
+
+bool UsesLoops(const torch::Tensor& tensor) {
+  return tensor.is_cpu() && !always_operators.load(std::memory_order_relaxed);
+}
+
+void ComposeOfOperators(bool always) { always_operators.store(always); }
 
 SparseRows SparseRows::To(torch::Device to) const {
   return {row_offsets.to(to), indices.to(to), values.to(to), n_cols};
@@ -86,7 +95,7 @@ absl::Status SparseRows::Validate() const {
 SparseRows PositiveEntries(const torch::Tensor& dense, const torch::Tensor& bias) {
   const int64_t n = dense.size(0);
   const int64_t m = dense.size(1);
-  if (!dense.is_cpu()) {
+  if (!UsesLoops(dense)) {
     const torch::Tensor biased = bias.defined() ? dense + bias : dense;
     const torch::Tensor mask = biased > 0;
     const torch::Tensor places = mask.nonzero();  // [nnz, 2], row by row
@@ -138,7 +147,7 @@ SparseRows Concatenate(const std::vector<SparseRows>& parts) {
 ColumnOrder OrderByColumn(const SparseRows& sparse) {
   const int64_t nnz = sparse.nnz();
   const int64_t m = sparse.n_cols;
-  if (!sparse.values.is_cpu()) {
+  if (!UsesLoops(sparse.values)) {
     const torch::Tensor columns = sparse.indices.to(torch::kInt64);
     // The key holds column and entry, so that any sort is a stable one.
     const torch::Tensor key = columns * nnz + torch::arange(nnz, columns.options());

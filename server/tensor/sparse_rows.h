@@ -33,6 +33,12 @@ struct SparseRows {
   absl::Status Validate() const;
 };
 
+// Whether functions on `tensor` run as loops for the CPU; else they are composed of LibTorch
+// operators, as on CUDA.
+bool UsesLoops(const torch::Tensor& tensor);
+// For tests: operators also on the CPU. Not for use while anything computes.
+void ComposeOfOperators(bool always);
+
 // The entries of `dense` (of `dense` + `bias` where a bias is given) that are > 0.
 //
 //   dense  float32 [n, m], contiguous;  bias  float32 [m]

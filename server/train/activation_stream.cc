@@ -31,29 +31,42 @@ uint64_t ContextsPerForward(const Transformer& model, uint32_t context_size) {
 
 absl::StatusOr<std::unique_ptr<ActivationStream>> ActivationStream::Create(
     const TrainingInputs& inputs, const TrainingSpec& spec) {
-  ASSIGN_OR_RETURN(const int64_t d_in, inputs.model->config().HookWidth(inputs.hook));
-  return std::unique_ptr<ActivationStream>(new ActivationStream(inputs, spec, d_in));
+  ASSIGN_OR_RETURN(const TrainingWidths widths, WidthsOf(inputs));
+  return std::unique_ptr<ActivationStream>(new ActivationStream(inputs, spec, widths));
 }
 
 ActivationStream::ActivationStream(const TrainingInputs& inputs, const TrainingSpec& spec,
-                                   int64_t d_in)
+                                   const TrainingWidths& widths)
     : inputs_(inputs),
       seed_(spec.seed),
-      d_in_(d_in),
+      widths_(widths),
       batch_size_(spec.batch_size),
-      special_(inputs.special_tokens) {
+      scaling_(spec.input_scaling),
+      positions_(spec.positions) {
   const TokenFile& corpus = *inputs.corpus;
-  if (corpus.prepend_bos()) special_.push_back(corpus.bos_id());
-  std::sort(special_.begin(), special_.end());
-  // What a context adds to the block, its BOS not counted.
-  const uint64_t per_context =
-      std::max<uint64_t>(corpus.context_size() - (corpus.prepend_bos() ? 1 : 0), 1);
-  contexts_per_block_ = (spec.buffer_tokens + per_context - 1) / per_context;
+  if (spec.exclude_special_tokens) {
+    special_ = inputs.special_tokens;
+    if (corpus.prepend_bos()) special_.push_back(corpus.bos_id());
+    std::sort(special_.begin(), special_.end());
+  }
+  // What a context adds to the block on average, an excluded BOS not counted.
+  const auto contexts = static_cast<double>(std::max<uint64_t>(corpus.train_contexts().size(), 1));
+  double per_context = static_cast<double>(corpus.n_train_tokens()) / contexts;
+  if (corpus.prepend_bos() && spec.exclude_special_tokens) per_context -= 1;
+  if (positions_ != TokenPositions::kAll) per_context = 1;
+  contexts_per_block_ = static_cast<uint64_t>(
+      std::ceil(static_cast<double>(spec.buffer_tokens) / std::max(per_context, 1.0)));
   contexts_per_forward_ = ContextsPerForward(*inputs.model, corpus.context_size());
 }
 
+uint64_t ActivationStream::MemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths) {
+  const int64_t width = widths.d_in + (TraitsOf(resolved).transcoder ? widths.d_out : 0);
+  return sizeof(float) * static_cast<uint64_t>(width) *
+         (resolved.buffer_tokens + kMaxMicroBatchTokens);
+}
+
 uint64_t ActivationStream::ContextAt(uint64_t i) const {
-  const uint64_t n = inputs_.corpus->n_contexts();
+  const uint64_t n = inputs_.corpus->train_contexts().size();
   return Permutation(n, Mix64(seed_ ^ kContextStream) ^ Mix64(i / n))(i % n);
 }
 
@@ -68,15 +81,28 @@ void ActivationStream::BeginBlock(uint64_t block) {
   order_.clear();
 }
 
+void ActivationStream::Allocate() {
+  const TokenFile& corpus = *inputs_.corpus;
+  int64_t capacity = 0;
+  for (uint64_t i = 0; i < contexts_per_block_; ++i) {
+    capacity += positions_ == TokenPositions::kAll
+                    ? corpus.ContextLength(ContextAt(block_ * contexts_per_block_ + i))
+                    : 1;
+  }
+  const auto make = [&](int64_t width, torch::Tensor* rows) {
+    if (rows->defined() && rows->size(0) >= capacity) return;
+    *rows = torch::Tensor();  // before the new one is there
+    *rows =
+        torch::empty({capacity, width},
+                     torch::TensorOptions().dtype(torch::kFloat32).device(inputs_.model->device()));
+  };
+  make(widths_.d_in, &rows_);
+  if (inputs_.hook_out) make(widths_.d_out, &targets_);
+}
+
 absl::StatusOr<bool> ActivationStream::FillSome(const CancelToken& cancel) {
-  if (!rows_.defined()) {
-    const auto capacity =
-        static_cast<int64_t>(contexts_per_block_ * inputs_.corpus->context_size());
-    RETURN_IF_ERROR(TorchGate("allocating the activation buffer", [&] {
-      rows_ = torch::empty(
-          {capacity, d_in_},
-          torch::TensorOptions().dtype(torch::kFloat32).device(inputs_.model->device()));
-    }));
+  if (next_context_ == 0) {
+    RETURN_IF_ERROR(TorchGate("allocating the activation buffer", [&] { Allocate(); }));
   }
   const uint64_t begin = next_context_;
   const uint64_t end = std::min(begin + contexts_per_forward_, contexts_per_block_);
@@ -93,6 +119,20 @@ absl::StatusOr<bool> ActivationStream::FillSome(const CancelToken& cancel) {
   return true;
 }
 
+void ActivationStream::AppendKept(const std::vector<uint32_t>& ids, int64_t first,
+                                  std::vector<int64_t>* kept) const {
+  const auto n = static_cast<int64_t>(ids.size());
+  int64_t begin = 0;
+  int64_t end = n;
+  if (positions_ != TokenPositions::kAll) {
+    begin = positions_ == TokenPositions::kMiddle ? n / 2 : n - 1;
+    end = begin + 1;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    if (!IsSpecial(ids[i])) kept->push_back(first + i);
+  }
+}
+
 absl::Status ActivationStream::ForwardContexts(uint64_t begin, uint64_t end,
                                                const CancelToken& cancel) {
   SequenceBatch batch;
@@ -100,56 +140,92 @@ absl::Status ActivationStream::ForwardContexts(uint64_t begin, uint64_t end,
   std::vector<uint32_t> ids;
   for (uint64_t i = begin; i < end; ++i) {
     RETURN_IF_ERROR(inputs_.corpus->Context(ContextAt(block_ * contexts_per_block_ + i), &ids));
-    for (size_t j = 0; j < ids.size(); ++j) {
-      if (!IsSpecial(ids[j])) kept.push_back(batch.n_tokens() + static_cast<int64_t>(j));
-    }
+    AppendKept(ids, batch.n_tokens(), &kept);
     batch.Append(ids);
   }
   tokens_forwarded_ += static_cast<uint64_t>(batch.n_tokens());
-  torch::Tensor activations;
+  torch::Tensor input;
+  torch::Tensor target;
   HookSet hooks;
-  hooks.Add(inputs_.hook,
-            [&](const HookContext&, torch::Tensor& value) { activations = value.detach(); });
+  const bool two = inputs_.hook_out.has_value();
+  // What one hook saw may be computed on in place before the other is reached.
+  const auto observe = [two](torch::Tensor* out) {
+    return [two, out](const HookContext&, torch::Tensor& value) {
+      *out = two ? value.detach().clone() : value.detach();
+    };
+  };
+  hooks.Add(inputs_.hook, observe(&input));
+  if (two) hooks.Add(*inputs_.hook_out, observe(&target));
   ForwardOptions options;
   options.hooks = &hooks;
   options.cancel = cancel;
   RETURN_IF_ERROR(inputs_.model->Forward(batch, options).status());
-  if (!activations.defined()) {
+  if (!input.defined() || target.defined() != two) {
     return Internal("the forward pass did not reach ", inputs_.hook.name());
   }
-  return TorchGate("keeping activations", [&] {
-    return KeepRows(activations.reshape({batch.n_tokens(), d_in_}), kept,
-                    block_ * contexts_per_block_ + begin);
+  return TorchGate("keeping activations", [&]() -> absl::Status {
+    const torch::Tensor index = torch::tensor(kept, torch::kInt64).to(input.device());
+    const uint64_t first_context = block_ * contexts_per_block_ + begin;
+    RETURN_IF_ERROR(KeepRows(inputs_.hook, input, index, first_context, &rows_));
+    if (two) {
+      RETURN_IF_ERROR(KeepRows(*inputs_.hook_out, target, index, first_context, &targets_));
+    }
+    n_rows_ += index.numel();
+    return absl::OkStatus();
   });
 }
 
-absl::Status ActivationStream::KeepRows(const torch::Tensor& activations,
-                                        const std::vector<int64_t>& kept, uint64_t first_context) {
-  const auto n = static_cast<int64_t>(kept.size());
-  if (n == 0) return absl::OkStatus();
-  const torch::Tensor index = torch::tensor(kept, torch::kInt64).to(activations.device());
-  torch::Tensor destination = rows_.slice(0, n_rows_, n_rows_ + n);
-  destination.copy_(activations.index_select(0, index));
+absl::Status ActivationStream::KeepRows(const HookPoint& hook, const torch::Tensor& activations,
+                                        const torch::Tensor& kept, uint64_t first_context,
+                                        torch::Tensor* rows) {
+  if (kept.numel() == 0) return absl::OkStatus();
+  torch::Tensor destination = rows->slice(0, n_rows_, n_rows_ + kept.numel());
+  destination.copy_(activations.reshape({-1, rows->size(1)}).index_select(0, kept));
   if (!torch::isfinite(destination).all().item<bool>()) {
-    return FailedPrecondition("the model's activations at ", inputs_.hook.name(),
+    return FailedPrecondition("the model's activations at ", hook.name(),
                               " are not finite, in or after context ", ContextAt(first_context),
                               " of the corpus");
   }
-  n_rows_ += n;
   return absl::OkStatus();
 }
 
-void ActivationStream::CopyBatch(int64_t i, double scale, torch::Tensor& out) const {
+void ActivationStream::CopyBatch(int64_t i, const DataScales& scales, torch::Tensor& x,
+                                 torch::Tensor& y) const {
   const auto first = order_.begin() + i * batch_size_;
   const torch::Tensor index =
       torch::tensor(std::vector<int64_t>(first, first + batch_size_), torch::kInt64)
           .to(rows_.device());
-  at::index_select_out(out, rows_, 0, index);
-  if (scale != 1) out.mul_(scale);
+  at::index_select_out(x, rows_, 0, index);
+  if (scaling_ == InputScaling::kLayerNorm) {
+    x.sub_(x.mean(1, /*keepdim=*/true));
+    x.div_(x.std(1, /*unbiased=*/true, /*keepdim=*/true).add_(1e-5));
+  } else if (scaling_ == InputScaling::kConstantNorm) {
+    const double root = std::sqrt(static_cast<double>(widths_.d_in));
+    x.mul_(root / x.norm(2, {1}, /*keepdim=*/true).clamp_min_(1e-30));
+  }
+  if (scales.input != 1) x.mul_(scales.input);
+  if (!targets_.defined()) return;
+  at::index_select_out(y, targets_, 0, index);
+  if (scales.target != 1) y.mul_(scales.target);
 }
 
-double ActivationStream::MeanNorm() const {
-  return rows_.slice(0, 0, n_rows_).norm(2, {1}).mean(torch::kFloat64).item<double>();
+DataScales ActivationStream::MeasureScales() const {
+  const auto scale_of = [&](const torch::Tensor& buffer) {
+    const auto norms = buffer.slice(0, 0, n_rows_).norm(2, {1}).to(torch::kFloat64);
+    double size = 0;
+    double wanted = 1;
+    if (scaling_ == InputScaling::kSqrtWidth) {
+      size = norms.mean().item<double>();
+      wanted = std::sqrt(static_cast<double>(buffer.size(1)));
+    } else if (scaling_ == InputScaling::kUnitMeanSquare) {
+      size = std::sqrt(norms.pow(2).mean().item<double>());
+    }
+    return size > 0 ? wanted / size : 1.0;
+  };
+  DataScales scales;
+  scales.input = scale_of(rows_);
+  scales.target = targets_.defined() ? scale_of(targets_) : scales.input;
+  return scales;
 }
 
 }  // namespace featurescope

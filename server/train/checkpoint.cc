@@ -20,7 +20,7 @@
 namespace featurescope {
 namespace {
 
-constexpr int kFormatVersion = 1;
+constexpr int kFormatVersion = 2;
 constexpr size_t kKept = 2;
 constexpr absl::string_view kPrefix = "checkpoint-";
 
@@ -73,31 +73,71 @@ void RemoveOld(const std::string& directory) {
   }
 }
 
-// Names and tensors of a state, for writing and, by reference, for reading.
-std::vector<std::pair<std::string, torch::Tensor*>> TensorsOf(TrainState* state) {
-  std::vector<std::pair<std::string, torch::Tensor*>> tensors = {
-      {"tokens_since_fired", &state->tokens_since_fired}};
-  const std::pair<const char*, Trained*> trained[] = {{"W_enc", &state->W_enc},
-                                                      {"b_enc", &state->b_enc},
-                                                      {"W_dec", &state->W_dec},
-                                                      {"b_dec", &state->b_dec}};
-  for (const auto& [name, parameter] : trained) {
-    tensors.emplace_back(name, &parameter->value);
-    tensors.emplace_back(absl::StrCat(name, ".m"), &parameter->m);
-    tensors.emplace_back(absl::StrCat(name, ".v"), &parameter->v);
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+NamedTensors TensorsOf(const TrainState& state) {
+  NamedTensors tensors = {{"tokens_since_fired", state.tokens_since_fired}};
+  VisitParameters(state, [&](const char* name, const Trained& parameter) {
+    if (!parameter.value.defined()) return;
+    tensors.emplace_back(name, parameter.value);
+    tensors.emplace_back(absl::StrCat(name, ".m"), parameter.m);
+    tensors.emplace_back(absl::StrCat(name, ".v"), parameter.v);
+  });
+  if (state.drawn_keys.defined()) {
+    tensors.emplace_back("drawn_keys", state.drawn_keys);
+    tensors.emplace_back("drawn_rows", state.drawn_rows);
   }
   return tensors;
 }
 
-std::vector<int64_t> ShapeOf(absl::string_view name, int64_t d_in, int64_t d_sae) {
-  if (absl::StartsWith(name, "W_")) return {d_sae, d_in};
-  if (absl::StartsWith(name, "b_dec")) return {d_in};
-  return {d_sae};
+absl::Status LoadParameters(const SafetensorsFile& file, const TrainingSpec& spec,
+                            const TrainingWidths& widths, torch::Device device, TrainState* state) {
+  const ArchitectureTraits traits = TraitsOf(spec);
+  absl::Status status;
+  VisitParameters(*state, [&](const char* name, Trained& parameter) {
+    if (!HasParameter(traits, name)) return;
+    const std::vector<int64_t> shape = ParameterShape(name, widths, spec.d_sae);
+    const auto load = [&](const std::string& tensor_name, torch::Tensor* out) {
+      absl::StatusOr<torch::Tensor> tensor =
+          LoadTensor(file, tensor_name, shape, torch::kFloat32, device);
+      if (tensor.ok()) *out = *std::move(tensor);
+      status.Update(tensor.status());
+    };
+    load(name, &parameter.value);
+    load(absl::StrCat(name, ".m"), &parameter.m);
+    load(absl::StrCat(name, ".v"), &parameter.v);
+  });
+  return status;
+}
+
+absl::Status LoadTensors(const SafetensorsFile& file, const TrainingSpec& spec,
+                         const TrainingWidths& widths, torch::Device device, TrainState* state) {
+  RETURN_IF_ERROR(LoadParameters(file, spec, widths, device, state));
+  ASSIGN_OR_RETURN(state->tokens_since_fired, LoadTensor(file, "tokens_since_fired", {spec.d_sae},
+                                                         torch::kInt64, torch::kCPU));
+  if (file.Find("drawn_keys") == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(state->drawn_keys,
+                   LoadTensor(file, "drawn_keys", {-1}, torch::kFloat64, torch::kCPU));
+  ASSIGN_OR_RETURN(state->drawn_rows,
+                   LoadTensor(file, "drawn_rows", {state->drawn_keys.numel(), widths.d_in},
+                              torch::kFloat32, torch::kCPU));
+  return absl::OkStatus();
+}
+
+// The numbers of a checkpoint beside its tensors, listed once for both directions.
+template <typename C, typename Visitor>
+void VisitNumbers(C& checkpoint, Visitor&& visit) {
+  visit("input_scale", checkpoint.scales.input);
+  visit("target_scale", checkpoint.scales.target);
+  visit("density", checkpoint.state.density);
+  visit("kept_threshold", checkpoint.state.kept_threshold);
+  visit("last_minimum", checkpoint.state.last_minimum);
 }
 
 absl::StatusOr<std::optional<Checkpoint>> Load(const std::string& fingerprint,
                                                const std::string& directory, int64_t step,
-                                               int64_t d_in, int64_t d_sae, torch::Device device) {
+                                               const TrainingSpec& spec,
+                                               const TrainingWidths& widths, torch::Device device) {
   const std::string path = PathOf(directory, step, "json");
   ASSIGN_OR_RETURN(const json meta, ReadJsonFile(path));
   ASSIGN_OR_RETURN(const int64_t version, JsonInt(meta, "format", path));
@@ -105,19 +145,20 @@ absl::StatusOr<std::optional<Checkpoint>> Load(const std::string& fingerprint,
   if (version != kFormatVersion || made_by != fingerprint) return std::nullopt;
   Checkpoint checkpoint;
   ASSIGN_OR_RETURN(checkpoint.state.step, JsonInt(meta, "step", path, 0));
+  ASSIGN_OR_RETURN(checkpoint.state.resamplings, JsonInt(meta, "resamplings", path, 0));
   ASSIGN_OR_RETURN(const int64_t block, JsonInt(meta, "block", path, 0));
   checkpoint.block = static_cast<uint64_t>(block);
   ASSIGN_OR_RETURN(checkpoint.batch, JsonInt(meta, "batch", path, 0));
-  ASSIGN_OR_RETURN(checkpoint.input_scale, JsonFloat(meta, "input_scale", path));
-  ASSIGN_OR_RETURN(checkpoint.state.density, JsonFloat(meta, "density", path, 0, 1));
+  absl::Status status;
+  VisitNumbers(checkpoint, [&](const char* name, double& number) {
+    const absl::StatusOr<double> read = JsonFloat(meta, name, path);
+    if (read.ok()) number = *read;
+    status.Update(read.status());
+  });
+  RETURN_IF_ERROR(status);
   ASSIGN_OR_RETURN(const SafetensorsFile file,
                    SafetensorsFile::Open(PathOf(directory, step, "safetensors")));
-  for (auto& [name, tensor] : TensorsOf(&checkpoint.state)) {
-    const bool count = name == "tokens_since_fired";
-    ASSIGN_OR_RETURN(*tensor, LoadTensor(file, name, ShapeOf(name, d_in, d_sae),
-                                         count ? torch::kInt64 : torch::kFloat32,
-                                         count ? torch::Device(torch::kCPU) : device));
-  }
+  RETURN_IF_ERROR(LoadTensors(file, spec, widths, device, &checkpoint.state));
   return checkpoint;
 }
 
@@ -126,17 +167,14 @@ absl::StatusOr<std::optional<Checkpoint>> Load(const std::string& fingerprint,
 absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fingerprint,
                             const std::string& directory) {
   const int64_t step = checkpoint.state.step;
-  TrainState state = checkpoint.state;  // shares the tensors
-  std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const auto& [name, tensor] : TensorsOf(&state)) tensors.emplace_back(name, *tensor);
-  RETURN_IF_ERROR(SaveTensors(PathOf(directory, step, "safetensors"), tensors));
-  const json meta = {{"format", kFormatVersion},
-                     {"fingerprint", fingerprint},
-                     {"step", step},
-                     {"block", checkpoint.block},
-                     {"batch", checkpoint.batch},
-                     {"input_scale", checkpoint.input_scale},
-                     {"density", state.density}};
+  RETURN_IF_ERROR(SaveTensors(PathOf(directory, step, "safetensors"), TensorsOf(checkpoint.state)));
+  json meta = {{"format", kFormatVersion},
+               {"fingerprint", fingerprint},
+               {"step", step},
+               {"resamplings", checkpoint.state.resamplings},
+               {"block", checkpoint.block},
+               {"batch", checkpoint.batch}};
+  VisitNumbers(checkpoint, [&](const char* name, double number) { meta[name] = number; });
   RETURN_IF_ERROR(WriteFileAtomically(PathOf(directory, step, "json"), meta.dump(2)));
   RemoveOld(directory);
   return absl::OkStatus();
@@ -144,11 +182,12 @@ absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fin
 
 absl::StatusOr<std::optional<Checkpoint>> LoadLatestCheckpoint(const std::string& fingerprint,
                                                                const std::string& directory,
-                                                               int64_t d_in, int64_t d_sae,
+                                                               const TrainingSpec& spec,
+                                                               const TrainingWidths& widths,
                                                                torch::Device device) {
   for (const int64_t step : CompleteSteps(directory)) {
     absl::StatusOr<std::optional<Checkpoint>> checkpoint =
-        Load(fingerprint, directory, step, d_in, d_sae, device);
+        Load(fingerprint, directory, step, spec, widths, device);
     if (checkpoint.ok() && checkpoint->has_value()) return checkpoint;
     if (absl::IsResourceExhausted(checkpoint.status())) return checkpoint.status();
     LogWarning("passing over the checkpoint of step ", step, " in ", directory, ": ",

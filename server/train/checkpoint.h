@@ -19,7 +19,7 @@ struct Checkpoint {
   // The next batch to train on.
   uint64_t block = 0;
   int64_t batch = 0;
-  double input_scale = 1;
+  DataScales scales;
 };
 
 // Writes it to `directory` and removes all but this one and the one before.
@@ -33,7 +33,8 @@ absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fin
 // is damaged is passed over with a warning in the log.
 absl::StatusOr<std::optional<Checkpoint>> LoadLatestCheckpoint(const std::string& fingerprint,
                                                                const std::string& directory,
-                                                               int64_t d_in, int64_t d_sae,
+                                                               const TrainingSpec& spec,
+                                                               const TrainingWidths& widths,
                                                                torch::Device device);
 
 }  // namespace featurescope

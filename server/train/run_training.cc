@@ -19,6 +19,7 @@
 #include "server/train/checkpoint.h"
 #include "server/train/sae_trainer.h"
 #include "server/train/schedule.h"
+#include "server/train/spec_fields.h"
 #include "server/train/step_metrics.h"
 
 namespace featurescope {
@@ -28,17 +29,10 @@ constexpr absl::Duration kReportInterval = absl::Milliseconds(500);
 constexpr char kExportedName[] = "exported.json";
 
 // Over everything that decides what the run computes.
-std::string Fingerprint(const TrainingInputs& inputs, const TrainingSpec& s) {
-  std::string text = absl::StrCat("1|", inputs.model->hash(), "|", inputs.corpus->hash(), "|",
-                                  inputs.hook.name(), "|", s.architecture, "|", s.d_sae, "|", s.k,
-                                  "|", s.tokens, "|", s.batch_size, "|", s.seed);
-  const double numbers[] = {s.learning_rate, s.adam_beta1,     s.adam_beta2,       s.adam_epsilon,
-                            *s.clip_norm,    s.l1_coefficient, *s.auxk_coefficient};
-  // Exactly, where StrCat would round.
-  for (double number : numbers) absl::StrAppend(&text, "|", nlohmann::json(number).dump());
-  absl::StrAppend(&text, "|", *s.lr_warmup_steps, "|", *s.lr_decay_steps, "|", *s.l1_warmup_steps,
-                  "|", s.k_aux, "|", s.dead_after_tokens, "|", DecoderBiasInitName(s.b_dec_init),
-                  "|", s.scale_inputs, "|", s.buffer_tokens);
+std::string Fingerprint(const TrainingInputs& inputs, const TrainingSpec& spec) {
+  std::string text = absl::StrCat(
+      "2|", inputs.model->hash(), "|", inputs.corpus->hash(), "|", inputs.hook.name(), "|",
+      inputs.hook_out ? inputs.hook_out->name() : "", "|", DescribeComputation(spec));
   for (uint32_t token : inputs.special_tokens) absl::StrAppend(&text, "|", token);
   return Sha256Hex(text);
 }
@@ -86,7 +80,7 @@ class TrainingRun {
   std::unique_ptr<SaeTrainer> trainer_;
   Stage stage_ = Stage::kFillBlock;
   int64_t next_batch_ = 0;  // within the stream's block
-  double input_scale_ = 1;
+  DataScales scales_;
 
   StepMetrics metrics_;
   absl::Time last_report_;
@@ -99,19 +93,19 @@ class TrainingRun {
 
 absl::Status TrainingRun::Prepare() {
   ASSIGN_OR_RETURN(stream_, ActivationStream::Create(inputs_, spec_));
-  const int64_t d_in = stream_->d_in();
-  LogInfo("training ", spec_.architecture, " SAE on ", inputs_.hook.name(), ": d_in ", d_in,
+  const TrainingWidths& widths = stream_->widths();
+  LogInfo("training ", spec_.architecture, " SAE on ", inputs_.hook.name(), ": d_in ", widths.d_in,
           ", d_sae ", spec_.d_sae, ", ", total_steps_, " steps of ", spec_.batch_size,
-          " tokens, at most ", TrainingMemoryBytes(spec_, d_in) >> 20, " MiB beside the model");
+          " tokens, at most ", TrainingMemoryBytes(spec_, widths) >> 20, " MiB beside the model");
   const torch::Device device = inputs_.model->device();
   ASSIGN_OR_RETURN(std::optional<Checkpoint> checkpoint,
-                   LoadLatestCheckpoint(fingerprint_, ctx_.work_dir, d_in, spec_.d_sae, device));
+                   LoadLatestCheckpoint(fingerprint_, ctx_.work_dir, spec_, widths, device));
   uint64_t block = 0;
   if (checkpoint) {
     LogInfo("continuing from the checkpoint of step ", checkpoint->state.step);
     block = checkpoint->block;
     next_batch_ = checkpoint->batch;
-    input_scale_ = checkpoint->input_scale;
+    scales_ = checkpoint->scales;
     RETURN_IF_ERROR(TorchGate("allocating the trainer", [&] {
       trainer_ = std::make_unique<SaeTrainer>(spec_, std::move(checkpoint->state));
     }));
@@ -165,19 +159,16 @@ absl::Status TrainingRun::FillBlock() {
 }
 
 void TrainingRun::FirstBatch() {
-  const int64_t d_in = stream_->d_in();
-  const double norm = stream_->MeanNorm();
-  if (spec_.scale_inputs && norm > 0) input_scale_ = std::sqrt(static_cast<double>(d_in)) / norm;
-  TrainState state = InitialState(spec_, d_in, inputs_.model->device());
-  torch::Tensor first = torch::empty({spec_.batch_size, d_in}, state.b_dec.value.options());
-  stream_->CopyBatch(0, input_scale_, first);
-  state.b_dec.value.copy_(InitialDecoderBias(spec_.b_dec_init, first));
+  scales_ = stream_->MeasureScales();
+  TrainState state = InitialState(spec_, stream_->widths(), inputs_.model->device());
   trainer_ = std::make_unique<SaeTrainer>(spec_, std::move(state));
+  stream_->CopyBatch(0, scales_, trainer_->input(), trainer_->target());
+  trainer_->InitializeFromBatch();
 }
 
 void TrainingRun::BeginStep() {
-  stream_->CopyBatch(next_batch_, input_scale_, trainer_->input());
-  trainer_->BeginStep(LearningRate(spec_, step(), total_steps_), L1Coefficient(spec_, step()));
+  stream_->CopyBatch(next_batch_, scales_, trainer_->input(), trainer_->target());
+  trainer_->BeginStep(SettingsOfStep(spec_, step(), total_steps_));
   stage_ = Stage::kStep;
 }
 
@@ -186,7 +177,8 @@ absl::Status TrainingRun::EndStep() {
   if (!result.finite()) {
     return FailedPrecondition(
         "the loss is not finite at step ", step(), " (loss ", result.loss, ", gradient norm ",
-        result.grad_norm, ", learning rate ", LearningRate(spec_, step(), total_steps_),
+        result.grad_norm, ", learning rate ",
+        SettingsOfStep(spec_, step(), total_steps_).learning_rate,
         "); a lower learning_rate may help. The last good checkpoint is that of step ",
         last_checkpoint_step_);
   }
@@ -211,7 +203,7 @@ absl::Status TrainingRun::Report(absl::Time now) {
     point.step = static_cast<uint64_t>(step());
     point.tokens = tokens;
     point.values = metrics_.Take(spec_);
-    point.values["learning_rate"] = LearningRate(spec_, step() - 1, total_steps_);
+    point.values["learning_rate"] = SettingsOfStep(spec_, step() - 1, total_steps_).learning_rate;
     point.values["tokens_per_second"] = tokens_per_second;
     ctx_.on_metrics(point);
   }
@@ -244,7 +236,7 @@ absl::Status TrainingRun::SaveIfDue() {
   checkpoint.state = trainer_->state();
   checkpoint.block = stream_->block();
   checkpoint.batch = next_batch_;
-  checkpoint.input_scale = input_scale_;
+  checkpoint.scales = scales_;
   RETURN_IF_ERROR(TorchGate("writing a checkpoint", [&] {
     return SaveCheckpoint(checkpoint, fingerprint_, ctx_.work_dir);
   }));
@@ -254,20 +246,17 @@ absl::Status TrainingRun::SaveIfDue() {
 }
 
 absl::Status TrainingRun::Export(const std::string& output_dir) const {
-  SaeConfig config;
-  config.architecture = spec_.architecture;
-  config.d_in = stream_->d_in();
-  config.d_sae = spec_.d_sae;
-  config.k = spec_.architecture == "topk" ? spec_.k : 0;
+  SaeConfig config = ExportConfig(spec_, stream_->widths());
   ASSIGN_OR_RETURN(const std::vector<int64_t> shape,
                    inputs_.model->config().HookShape(inputs_.hook));
   config.reshape_hook_z = shape.size() > 1;
   config.model_name = inputs_.model_name;
   config.hook_name = inputs_.hook.name();
+  if (inputs_.hook_out) config.hook_name_out = inputs_.hook_out->name();
   config.context_size = inputs_.corpus->context_size();
   config.prepend_bos = inputs_.corpus->prepend_bos();
   ASSIGN_OR_RETURN(SaeParameters parameters, TorchGate("exporting the SAE", [&] {
-                     return ExportParameters(trainer_->state(), input_scale_);
+                     return ExportParameters(spec_, trainer_->state(), scales_);
                    }));
   ASSIGN_OR_RETURN(const std::shared_ptr<const Sae> sae,
                    Sae::Create(std::move(config), std::move(parameters)));

@@ -18,8 +18,10 @@ namespace featurescope {
 // what was reported for later steps is superseded. All computing happens through ctx.device in
 // quanta of about ctx.quantum.
 //
-// Metrics, means since the last report: loss, mse, fvu, explained_variance, l0, dead_share,
-// auxk_loss (topk) or l1_loss (standard), learning_rate, grad_norm, tokens_per_second.
+// Metrics, means since the last report: loss, mse, fvu, explained_variance, l0, l1, dead_share,
+// dense_share, cosine, reconstruction_bias, auxk_loss and k (topk family), l1_loss or l0_loss (the
+// others), gate_mse (gated), threshold (batchtopk, jumprelu), learning_rate, grad_norm,
+// tokens_per_second.
 //
 //   errors  those of Resolve; of reading the corpus and writing to ctx.work_dir and output_dir
 //           AlreadyExists       output_dir exists and is not this run's own result

@@ -1,43 +1,39 @@
-// One training step of a TopK or standard SAE, and the next.
+// One training step of an SAE, and the next.
 //
-//   xc = x - b_dec,  acts = activation(xc W_enc + b_enc),  x_hat = acts W_dec + b_dec
-//   topk      loss = |x - x_hat|^2 + auxk_coefficient auxk    (sums over d_in, means over tokens)
-//   standard  loss = |x - x_hat|^2 + l1_coefficient sum_f acts_f |W_dec_f|
+//   xc = x - b_dec (if apply_b_dec_to_input),  acts = activation(xc W_enc + b_enc)
+//   y_hat = acts W_dec + b_dec (+ x W_skip^T),  loss = |y - y_hat|^2 + what the objective adds
 //
-// Only the encoder's product is dense. Decoder, gradients of features and weights touch active
-// features only; they are computed row by row (decoder, feature gradients) and feature by feature
-// (weight gradients) while the data is in cache. A standard SAE that is not sparse yet takes a
-// dense path. The gradients are exact, and so is Adam, which visits every parameter once a step.
+// Only the encoder's product is dense. Decoder, gradients of features and weights touch the units
+// that a selection kept; they are computed row by row (decoder, feature gradients) and feature by
+// feature (weight gradients) while the data is in cache. An architecture that is not sparse yet
+// takes a dense path. The gradients are exact, and so is the optimiser, which visits every
+// parameter once a step.
 //
-// Sources: Gao et al. 2024, arXiv:2406.04093 (TopK, AuxK); order of gradient projection, clipping,
+// What differs between architectures is behind Objective. Order of gradient projection, clipping,
 // step and normalisation: saprmarks/dictionary_learning, trainers/top_k.py.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/tensor/bf16_product.h"
+#include "server/tensor/sparse_decoder.h"
 #include "server/tensor/sparse_kernels.h"
 #include "server/tensor/sparse_rows.h"
 #include "server/tensor/torch.h"
+#include "server/train/auxk.h"
+#include "server/train/objective.h"
 #include "server/train/phased_work.h"
+#include "server/train/resample.h"
+#include "server/train/schedule.h"
 #include "server/train/spec.h"
+#include "server/train/step_result.h"
 #include "server/train/train_state.h"
 
 namespace featurescope {
-
-// Losses are means over the batch's tokens, in the units of the (scaled) input.
-struct StepResult {
-  double loss = 0;
-  double mse = 0;             // |x - x_hat|^2, summed over d_in
-  double total_variance = 0;  // |x - mean(x)|^2, summed over d_in
-  double l0 = 0;              // active features per token
-  double l1_loss = 0;         // standard: sum_f acts_f |W_dec_f|, before its coefficient
-  double auxk_loss = 0;       // topk: relative to the residual's variance, before its coefficient
-  double dead_share = 0;      // of the features
-  double grad_norm = 0;       // global L2 norm before clipping
-  bool finite() const;        // whether loss and gradient norm are; if not, nothing was updated
-};
 
 // Not thread-safe; all calls on the device's thread.
 class SaeTrainer {
@@ -48,8 +44,15 @@ class SaeTrainer {
   SaeTrainer& operator=(const SaeTrainer&) = delete;
 
   // To be filled with the batch before BeginStep: float32 [batch_size, d_in]. The step changes it.
-  torch::Tensor& input() { return xc_; }
-  void BeginStep(double learning_rate, double l1_coefficient);
+  torch::Tensor& input() { return input_; }
+  // Transcoders: the same for the targets, [batch_size, d_out].
+  torch::Tensor& target() { return target_; }
+  // Sets what starts from data, from a first batch in input() and target().
+  void InitializeFromBatch() {
+    featurescope::InitializeFromBatch(spec_, input_, traits_.transcoder ? target_ : input_,
+                                      &state_);
+  }
+  void BeginStep(const StepSettings& settings);
   // Continues the step until it is done (true) or the budget is spent (false).
   bool RunFor(absl::Duration budget);
 
@@ -63,102 +66,118 @@ class SaeTrainer {
 
   // The gradients of the last step: after the projection that keeps decoder rows of unit norm,
   // before clipping. For tests.
-  struct Gradients {
-    torch::Tensor W_enc, b_enc, W_dec, b_dec;
-  };
   Gradients CopyGradients() const;
 
-  // Computes with LibTorch operators instead of the loops for the CPU, as it does on CUDA. For
-  // tests.   REQUIRES: no step has begun.
-  void UseOperators() { operators_ = true; }
+  // Takes one of the two paths in every step, whatever the density was: for tests and benchmarks.
+  //   REQUIRES: for the dense path, an architecture that has one.
+  void ForcePath(bool dense) { forced_dense_ = dense; }
+  bool can_be_dense() const { return objective_->can_be_dense(); }
 
   // Everything it holds at its peak, the state included.
-  static uint64_t MemoryBytes(const TrainingSpec& spec, int64_t d_in);
+  static uint64_t MemoryBytes(const TrainingSpec& spec, const TrainingWidths& widths);
 
  private:
+  // sae_trainer.cc
   std::vector<Phase> SparsePhases();
   std::vector<Phase> DensePhases();
-  void AppendUpdatePhases(std::vector<Phase>* phases);
-
-  // sae_trainer.cc
+  void AppendFirstPhases(std::vector<Phase>* phases);
+  void AppendLastPhases(std::vector<Phase>* phases);
   void ClearStep();
-  void FinishStep();
-  void CountFired(const torch::Tensor& fired_columns);
-  double RowTotal(int column) const;
+  void PrepareTarget();
+  void BeginObjective();
+  void DecoderNorms(int64_t begin, int64_t end);
+  // x W_enc of rows [begin, end), without bias.
+  torch::Tensor Product(int64_t begin, int64_t end);
+  void CountFired();
+  void FinishObjective();
+  void ReportDecoding();
+  double DecoderSum(const DecoderErrors& errors, int column) const;
 
   // sparse_step.cc
-  void EncodeRows(int64_t begin, int64_t end);
-  void OrderEntries();
+  void SelectRows(int64_t begin, int64_t end);
+  bool MustSelectAgain();
+  void OrderUnits();
   void DecodeRows(int64_t begin, int64_t end);
-  void DecodeRowsWithOperators(int64_t begin, int64_t end);
+  void FeatureGradients();
+  bool PrepareAuxK();
   void WeightGradients(int64_t begin, int64_t end);
-  void WeightGradientsWithOperators(int64_t begin, int64_t end);
-
-  // auxk.cc
-  void PrepareAuxK();
-  void AuxKRows(int64_t begin, int64_t end);
+  void WeightGradientsOf(int64_t feature, std::vector<float>* buffer);
+  void WeightGradientsWithOperators();
 
   // dense_step.cc
   void DenseRows(int64_t begin, int64_t end);
+  torch::Tensor DenseErrors(const torch::Tensor& acts, int64_t begin, int64_t end,
+                            DecoderErrors* errors);
   void DenseWeightGradients(int64_t begin, int64_t end);
 
   // update.cc
-  void DecoderNorms(int64_t begin, int64_t end);
-  void ClipGradient();
+  void FinishGradients();
+  void PrepareOptimizer(double grad_norm);
   void UpdateFeatures(int64_t begin, int64_t end);
-  void UpdateFeaturesWithOperators(int64_t begin, int64_t end);
-  void UpdateBiases();
+  void UpdateRow(Trained& parameter, const torch::Tensor& gradient, int64_t feature);
+  void UpdateWithOperators(Trained& parameter, const torch::Tensor& gradient, int64_t begin,
+                           int64_t end, double learning_rate);
+  void FinishStep();
+  void TrackThreshold();
+  void DrawForResampling();
+  void CompleteWithOperators(int64_t begin, int64_t end);
   // Removes what would change the row's norm, and returns the squared norm of what is left.
   double ProjectAndMeasure(int64_t feature, float* gradient) const;
 
-  bool topk() const { return spec_.architecture == "topk"; }
-  // Decoder rows are kept at norm 1.
-  bool unit_decoder() const { return topk(); }
   int64_t batch() const { return spec_.batch_size; }
+  bool unit_decoder() const { return spec_.decoder_norm != DecoderNorm::kFree; }
+  bool loops() const { return UsesLoops(state_.W_enc.value); }
+  bool trains_decoder_by_gate() const {
+    return objective_->has_gate() && !spec_.gated_detach_decoder;
+  }
+  void GroupWeights(double scale);
 
   const TrainingSpec spec_;
+  const ArchitectureTraits traits_;
   const int64_t d_in_;
+  const int64_t d_out_;
   const int64_t d_sae_;
   const RowKernels& kernels_;
   TrainState state_;
-  bool operators_ = false;
+  std::unique_ptr<Objective> objective_;
+  AuxK auxk_;
+  Resampler resampler_;
+  Bfloat16Product bf16_product_;
   PhasedWork sparse_work_;
   PhasedWork dense_work_;
   bool dense_step_ = false;
+  std::optional<bool> forced_dense_;
 
-  double learning_rate_ = 0;
-  double l1_coefficient_ = 0;
+  StepSettings settings_;
   AdamStep adam_;
+  SignumStep signum_;
   StepResult result_;
 
   // Buffers, kept from step to step because fresh pages cost more than what they are used for.
-  torch::Tensor xc_;       // [batch, d_in]; x until the step begins, then x - b_dec
-  torch::Tensor g_;        // [batch, d_in], gradient of the loss by x_hat
-  torch::Tensor scratch_;  // pre-activations of one block of rows
-  torch::Tensor scratch2_;
-  torch::Tensor W_enc_gradient_;       // [d_sae, d_in]; rows of features without gradient are stale
-  torch::Tensor W_dec_gradient_;       // [d_sae, d_in]
-  torch::Tensor b_enc_gradient_;       // [d_sae]
-  torch::Tensor b_dec_gradient_;       // [d_in]
+  torch::Tensor input_;    // [batch, d_in]; x until the step begins, then what the encoder sees
+  torch::Tensor target_;   // [batch, d_out]; then y - b_dec (- x W_skip^T); may be input_ itself
+  torch::Tensor scratch_;  // x W_enc of one block of rows
+  torch::Tensor dots_;     // dense path: of one block of rows
+  torch::Tensor gate_dots_;
+  DecoderErrors errors_;
+  DecoderErrors gate_errors_;
+  Gradients gradients_;    // rows of W_enc and W_dec of features without gradient are stale
+  torch::Tensor dz_sums_;  // [d_sae]: the gradient of b_enc
   std::vector<uint8_t> has_gradient_;  // [d_sae]
-  torch::Tensor squared_gradient_;     // float64 [d_sae], per feature
-  torch::Tensor decoder_norms_;        // [d_sae], standard only
-  torch::Tensor activation_sums_;      // [d_sae], dense path only
+  torch::Tensor squared_gradient_;     // float64 [d_sae], of W_enc and W_dec, per feature
+  torch::Tensor decoder_norms_;        // [d_sae], where the objective needs them
 
   // Of the current step.
-  std::vector<SparseRows> parts_;
+  NestedDecoder decoder_;
+  double total_variance_ = 0;  // of the targets, summed over the batch
+  torch::Tensor sum_x_;        // [d_in], of the encoder's inputs
+  Units units_;
   SparseRows acts_;
-  torch::Tensor dz_;  // [nnz], gradient by hidden_pre
+  SparseRows gate_acts_;
   ColumnOrder columns_;
-  torch::Tensor row_sums_;     // float64 [batch, 3]: |x - x_hat|^2, |xc|^2, L1
-  torch::Tensor group_sum_g_;  // [row groups, d_in]
-  torch::Tensor group_sum_x_;  // [row groups, d_in]
-  int64_t active_ = 0;         // entries
-  torch::Tensor dead_;         // int64 [n_dead], rising; with AuxK
-  torch::Tensor dead_W_enc_;   // [n_dead, d_in]
-  torch::Tensor dead_b_enc_;   // [n_dead]
-  double auxk_variance_ = 0;   // of the residual, summed over the batch
-  double auxk_sum_ = 0;        // sum of AuxK's squared errors
+  torch::Tensor gradient_rows_;  // int32 [nnz], of errors_.g, in the order of columns_
+  torch::Tensor fired_;          // [d_sae], on how many tokens each feature fired
+  int64_t active_ = 0;           // units that fire
 };
 
 }  // namespace featurescope

@@ -8,165 +8,153 @@
 
 namespace featurescope {
 
-// hidden_pre = xc W_enc + b_enc of some rows, and of it the active features.
-void SaeTrainer::EncodeRows(int64_t begin, int64_t end) {
-  const int64_t n = end - begin;
-  torch::Tensor pre = scratch_.slice(0, 0, n * d_sae_).view({n, d_sae_});
-  at::mm_out(pre, xc_.slice(0, begin, end), state_.W_enc.value.t());
-  parts_.push_back(topk() ? TopKPositive(pre, spec_.k, state_.b_enc.value)
-                          : PositiveEntries(pre, state_.b_enc.value));
+void SaeTrainer::SelectRows(int64_t begin, int64_t end) {
+  torch::Tensor pre = Product(begin, end);
+  objective_->SelectRows(pre);
+  if (traits_.topk_family()) auxk_.SelectRows(pre);
 }
 
-void SaeTrainer::OrderEntries() {
-  acts_ = Concatenate(parts_);
-  parts_.clear();
+bool SaeTrainer::MustSelectAgain() {
+  if (!objective_->MustSelectAgain()) return false;
+  if (traits_.topk_family()) auxk_.ForgetRows();
+  return true;
+}
+
+void SaeTrainer::OrderUnits() {
+  acts_ = objective_->TakeSelected();
   columns_ = OrderByColumn(acts_);
-  active_ = acts_.nnz();
-  dz_ = torch::empty_like(acts_.values);
-  const torch::Tensor fired = columns_.column_offsets.diff().gt(0).cpu();
-  CountFired(fired);
-}
-
-// Per row, while the rows of W_dec that it uses are in cache:
-//   g  = 2/n (x_hat - x)
-//   dz = W_dec g (+ l1/n |W_dec_f|) at the active features
-void SaeTrainer::DecodeRows(int64_t begin, int64_t end) {
-  const int64_t* offsets = acts_.row_offsets.data_ptr<int64_t>();
-  const int32_t* indices = acts_.indices.data_ptr<int32_t>();
-  const float* values = acts_.values.data_ptr<float>();
-  const float* W = state_.W_dec.value.data_ptr<float>();
-  const float* xc = xc_.data_ptr<float>();
-  const float* norms = decoder_norms_.data_ptr<float>();
-  auto* g = g_.data_ptr<float>();
-  auto* dz = dz_.data_ptr<float>();
-  auto* sums = row_sums_.data_ptr<double>();
-  auto* sum_g = group_sum_g_.data_ptr<float>();
-  auto* sum_x = group_sum_x_.data_ptr<float>();
-  const int64_t d = d_in_;
-  const auto n = static_cast<float>(batch());
-  const auto l1 = static_cast<float>(l1_coefficient_) / n;
-  const bool penalised = !topk();
-  const auto one_row = [&](int64_t row) {
-    const int64_t first = offsets[row];
-    const int64_t count = offsets[row + 1] - first;
-    const float* x_row = xc + row * d;
-    float* g_row = g + row * d;
-    kernels_.scale(-1.0F, x_row, g_row, d);
-    kernels_.add_weighted_rows(W, d, indices + first, values + first, count, g_row);
-    sums[row * kRowSums + kSquaredError] = kernels_.dot(g_row, g_row, d);
-    sums[row * kRowSums + kSquaredInput] = kernels_.dot(x_row, x_row, d);
-    kernels_.scale(2.0F / n, g_row, g_row, d);
-    kernels_.row_dots(W, d, indices + first, count, g_row, dz + first);
-    if (penalised) {
-      double sum = 0;
-      for (int64_t i = first; i < first + count; ++i) {
-        sum += values[i] * norms[indices[i]];
-        dz[i] += l1 * norms[indices[i]];
-      }
-      sums[row * kRowSums + kL1] = sum;
-    }
-    kernels_.axpy(1.0F, g_row, sum_g + row / kRowGroup * d, d);
-    kernels_.axpy(1.0F, x_row, sum_x + row / kRowGroup * d, d);
-  };
-  ParallelFor(begin / kRowGroup, RowGroups(end), 1, [&](int64_t from, int64_t to) {
-    for (int64_t row = from * kRowGroup; row < std::min(to * kRowGroup, end); ++row) one_row(row);
-  });
-}
-
-void SaeTrainer::DecodeRowsWithOperators(int64_t begin, int64_t /*end*/) {
-  if (begin != 0) return;  // all rows at once
-  const double n = static_cast<double>(batch());
-  g_.copy_(SparseTimesDense(acts_, state_.W_dec.value)).sub_(xc_);
-  row_sums_.select(1, kSquaredError).copy_(g_.pow(2).sum(1));
-  row_sums_.select(1, kSquaredInput).copy_(xc_.pow(2).sum(1));
-  g_.mul_(2 / n);
-  dz_ = SampledProduct(acts_, g_, state_.W_dec.value);
-  if (!topk()) {
-    const torch::Tensor norms = decoder_norms_.index_select(0, acts_.indices);
-    dz_.add_(norms, l1_coefficient_ / n);
-    SparseRows weighted = acts_;
-    weighted.values = acts_.values * norms;
-    const torch::Tensor ones = torch::ones({d_sae_, 1}, norms.options());
-    row_sums_.select(1, kL1).copy_(SparseTimesDense(weighted, ones).select(1, 0));
+  gradient_rows_ = GradientRows(columns_, decoder_.group_ends, batch());
+  units_ = Units();
+  units_.z = acts_.values;
+  units_.features = acts_.indices;
+  units_.columns = &columns_;
+  objective_->Activate(units_);
+  acts_.values = units_.acts;
+  errors_.dots = torch::empty_like(acts_.values);
+  if (objective_->has_gate()) {
+    gate_acts_ = acts_;
+    gate_acts_.values = units_.gate_acts;
+    gate_errors_.dots = torch::empty_like(acts_.values);
   }
-  group_sum_g_[0].copy_(g_.sum(0));
-  group_sum_x_[0].copy_(xc_.sum(0));
+  if (traits_.topk_family() && spec_.fired_above == 0) {  // every unit fires
+    active_ = acts_.nnz();
+    fired_.copy_(columns_.column_offsets.diff());
+  } else {
+    active_ = acts_.values.ne(0).sum().item<int64_t>();
+    units_.AddSums(acts_.values.gt(spec_.fired_above).to(torch::kFloat32), fired_);
+  }
+  CountFired();
 }
 
-// Per feature: dW_dec = acts^T g, dW_enc = dz^T xc, db_enc = sum dz, over the rows where it fired.
+void SaeTrainer::DecodeRows(int64_t begin, int64_t end) {
+  const torch::Tensor& b_dec = state_.b_dec.value;
+  DecodeErrors(decoder_, acts_, target_, b_dec, begin, end, &errors_);
+  if (objective_->has_gate()) {
+    DecodeErrors(decoder_, gate_acts_, target_, b_dec, begin, end, &gate_errors_);
+  }
+}
+
+void SaeTrainer::FeatureGradients() {
+  units_.dots = errors_.dots;
+  units_.gate_dots = gate_errors_.dots;
+  objective_->Backward(units_, gradients_);
+}
+
+bool SaeTrainer::PrepareAuxK() {
+  if (!traits_.topk_family()) return false;
+  AuxK::Batch batch_of;
+  const int64_t last = decoder_.n_groups() - 1;
+  batch_of.x = input_;
+  batch_of.g = errors_.g.slice(0, last * batch(), (last + 1) * batch());
+  batch_of.error_scale = 2 * decoder_.weights[last];
+  batch_of.squared_error = DecoderSum(errors_, kSquaredError);
+  batch_of.total_variance = total_variance_;
+  if (!auxk_.Prepare(batch_of, &gradients_)) return false;
+  const int64_t* dead = auxk_.dead().data_ptr<int64_t>();
+  for (int64_t i = 0; i < auxk_.n_dead(); ++i) has_gradient_[dead[i]] = 1;
+  return true;
+}
+
+// Per feature: dW_dec = acts^T g, dW_enc = dz^T x, db_enc = sum dz, over the rows of its units.
 void SaeTrainer::WeightGradients(int64_t begin, int64_t end) {
-  const int64_t* offsets = columns_.column_offsets.data_ptr<int64_t>();
-  const int32_t* rows = columns_.rows.data_ptr<int32_t>();
-  const int64_t* entries = columns_.entries.data_ptr<int64_t>();
-  const float* values = acts_.values.data_ptr<float>();
-  const float* dz = dz_.data_ptr<float>();
-  const float* g = g_.data_ptr<float>();
-  const float* xc = xc_.data_ptr<float>();
-  const float* norms = decoder_norms_.data_ptr<float>();
-  const float* W_dec = state_.W_dec.value.data_ptr<float>();
-  auto* dW_enc = W_enc_gradient_.data_ptr<float>();
-  auto* dW_dec = W_dec_gradient_.data_ptr<float>();
-  auto* db_enc = b_enc_gradient_.data_ptr<float>();
   auto* squared = squared_gradient_.data_ptr<double>();
-  const int64_t d = d_in_;
-  const float l1 = static_cast<float>(l1_coefficient_) / static_cast<float>(batch());
+  const int64_t* offsets = columns_.column_offsets.data_ptr<int64_t>();
+  const torch::Tensor& uniform = objective_->uniform_dz();
   ParallelFor(begin, end, 32, [&](int64_t from, int64_t to) {
     std::vector<float> weights;
     for (int64_t f = from; f < to; ++f) {
-      const int64_t first = offsets[f];
-      const int64_t count = offsets[f + 1] - first;
-      float* enc = dW_enc + f * d;
-      float* dec = dW_dec + f * d;
-      if (count > 0) {
-        has_gradient_[f] = 1;
-        weights.resize(count);
-        double value_sum = 0;
-        for (int64_t i = 0; i < count; ++i) value_sum += weights[i] = values[entries[first + i]];
-        const bool penalised = !topk() && norms[f] > 0;
-        kernels_.scale(penalised ? l1 * static_cast<float>(value_sum) / norms[f] : 0.0F,
-                       W_dec + f * d, dec, d);
-        kernels_.add_weighted_rows(g, d, rows + first, weights.data(), count, dec);
-        double dz_sum = 0;
-        for (int64_t i = 0; i < count; ++i) dz_sum += weights[i] = dz[entries[first + i]];
-        std::fill(enc, enc + d, 0.0F);
-        kernels_.add_weighted_rows(xc, d, rows + first, weights.data(), count, enc);
-        db_enc[f] = static_cast<float>(dz_sum);
-      }
+      const bool has_uniform = uniform.defined() && uniform.data_ptr<float>()[f] != 0;
+      if (offsets[f] < offsets[f + 1] || has_uniform) WeightGradientsOf(f, &weights);
       if (has_gradient_[f] == 0) continue;
-      squared[f] = ProjectAndMeasure(f, dec) + kernels_.dot(enc, enc, d) + db_enc[f] * db_enc[f];
+      const float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
+      squared[f] = ProjectAndMeasure(f, gradients_.W_dec.data_ptr<float>() + f * d_out_) +
+                   kernels_.dot(enc, enc, d_in_);
     }
   });
 }
 
-void SaeTrainer::WeightGradientsWithOperators(int64_t begin, int64_t /*end*/) {
-  if (begin != 0) return;  // all features at once
+void SaeTrainer::WeightGradientsOf(int64_t f, std::vector<float>* buffer) {
+  const int64_t first = columns_.column_offsets.data_ptr<int64_t>()[f];
+  const int64_t count = columns_.column_offsets.data_ptr<int64_t>()[f + 1] - first;
+  const int64_t* entries = columns_.entries.data_ptr<int64_t>() + first;
+  float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
+  float* dec = gradients_.W_dec.data_ptr<float>() + f * d_out_;
+  buffer->resize(count);
+  float* weights = buffer->data();
+  const auto gather = [&](const torch::Tensor& values) {
+    const float* of_entry = values.data_ptr<float>();
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += weights[i] = of_entry[entries[i]];
+    return sum;
+  };
+  const bool of_auxk = has_gradient_[f] != 0;  // then its rows are not stale
+  has_gradient_[f] = 1;
+  const torch::Tensor& norm_gradient = objective_->norm_gradient();
+  float along = 0;
+  if (norm_gradient.defined() && decoder_norms_.data_ptr<float>()[f] > 0) {
+    along = norm_gradient.data_ptr<float>()[f] / decoder_norms_.data_ptr<float>()[f];
+  }
+  const float* W_dec = state_.W_dec.value.data_ptr<float>() + f * d_out_;
+  of_auxk ? kernels_.axpy(along, W_dec, dec, d_out_) : kernels_.scale(along, W_dec, dec, d_out_);
+  gather(acts_.values);
+  kernels_.add_weighted_rows(errors_.g.data_ptr<float>(), d_out_,
+                             gradient_rows_.data_ptr<int32_t>() + first, weights, count, dec);
+  const int32_t* rows = columns_.rows.data_ptr<int32_t>() + first;
+  if (trains_decoder_by_gate()) {
+    gather(gate_acts_.values);
+    kernels_.add_weighted_rows(gate_errors_.g.data_ptr<float>(), d_out_, rows, weights, count, dec);
+  }
+  const double dz_sum = gather(units_.dz);
+  if (!of_auxk) std::fill(enc, enc + d_in_, 0.0F);
+  kernels_.add_weighted_rows(input_.data_ptr<float>(), d_in_, rows, weights, count, enc);
+  dz_sums_.data_ptr<float>()[f] += static_cast<float>(dz_sum);
+  const torch::Tensor& uniform = objective_->uniform_dz();
+  if (!uniform.defined()) return;
+  const float all = uniform.data_ptr<float>()[f];
+  kernels_.axpy(all, sum_x_.data_ptr<float>(), enc, d_in_);
+  dz_sums_.data_ptr<float>()[f] += all * static_cast<float>(batch());
+}
+
+// All features at once.
+void SaeTrainer::WeightGradientsWithOperators() {
   const torch::Tensor& W_dec = state_.W_dec.value;
   // Rows of dead features hold AuxK's gradient already.
-  torch::Tensor keep = torch::zeros({d_sae_, 1}, W_dec.options());
-  if (dead_.defined()) keep.index_fill_(0, dead_.to(keep.device()), 1);
-  const torch::Tensor clear = keep.eq(0);
-  W_enc_gradient_.masked_fill_(clear, 0);
-  W_dec_gradient_.masked_fill_(clear, 0);
-  std::fill(has_gradient_.begin(), has_gradient_.end(), 1);
-  AddTransposedProduct(columns_, acts_.values, g_, W_dec_gradient_);
-  AddTransposedProduct(columns_, dz_, xc_, W_enc_gradient_);
-  const torch::Tensor columns = acts_.indices.to(torch::kInt64);
-  b_enc_gradient_.index_add_(0, columns, dz_);
-  if (topk()) {
-    const torch::Tensor norms = W_dec.norm(2, {1}, /*keepdim=*/true) + kNormEpsilon;
-    const torch::Tensor direction = W_dec / norms;
-    const torch::Tensor along = (W_dec_gradient_ * direction).sum(1, /*keepdim=*/true);
-    W_dec_gradient_.sub_(along * direction);
-  } else {
-    torch::Tensor value_sums = torch::zeros({d_sae_}, W_dec.options());
-    value_sums.index_add_(0, columns, acts_.values);
-    const double l1 = l1_coefficient_ / static_cast<double>(batch());
-    const torch::Tensor factor =
-        (value_sums * l1 / decoder_norms_).masked_fill(decoder_norms_ == 0, 0);
-    W_dec_gradient_.add_(W_dec * factor.unsqueeze(1));
+  torch::Tensor clear = torch::ones({d_sae_, 1}, W_dec.options().dtype(torch::kBool));
+  if (traits_.topk_family() && auxk_.n_dead() > 0) {
+    clear.index_fill_(0, auxk_.dead().to(clear.device()), false);
   }
-  squared_gradient_.copy_(W_enc_gradient_.pow(2).sum(1) + W_dec_gradient_.pow(2).sum(1) +
-                          b_enc_gradient_.pow(2));
+  gradients_.W_enc.masked_fill_(clear, 0);
+  gradients_.W_dec.masked_fill_(clear, 0);
+  std::fill(has_gradient_.begin(), has_gradient_.end(), 1);
+  ColumnOrder of_groups = columns_;
+  of_groups.rows = gradient_rows_;
+  AddTransposedProduct(of_groups, acts_.values, errors_.g, gradients_.W_dec);
+  if (trains_decoder_by_gate()) {
+    AddTransposedProduct(columns_, gate_acts_.values, gate_errors_.g, gradients_.W_dec);
+  }
+  AddTransposedProduct(columns_, units_.dz, input_, gradients_.W_enc);
+  AddColumnSums(columns_, units_.dz, dz_sums_);
+  CompleteWithOperators(0, d_sae_);
 }
 
 }  // namespace featurescope

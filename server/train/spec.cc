@@ -1,114 +1,105 @@
 #include "server/train/spec.h"
 
-#include <algorithm>
-#include <cmath>
+#include <array>
+#include <type_traits>
+#include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "server/base/status.h"
+#include "server/formats/json.h"
 #include "server/train/activation_stream.h"
 #include "server/train/sae_trainer.h"
+#include "server/train/spec_fields.h"
 
 namespace featurescope {
 namespace {
 
-constexpr int64_t kMaxFeatures = 1 << 24;
-constexpr int64_t kMaxBatch = 1 << 20;
-constexpr uint64_t kMaxTokens = uint64_t{1} << 50;
-constexpr int64_t kMaxSteps = int64_t{1} << 40;
-constexpr uint64_t kDefaultDeadAfter = 10'000'000;
+constexpr std::array<std::pair<absl::string_view, ActivationFamily>, 6> kFamilies = {{
+    {"standard", ActivationFamily::kRelu},
+    {"topk", ActivationFamily::kTopK},
+    {"batchtopk", ActivationFamily::kBatchTopK},
+    {"matryoshka_batchtopk", ActivationFamily::kMatryoshka},
+    {"jumprelu", ActivationFamily::kJumpRelu},
+    {"gated", ActivationFamily::kGated},
+}};
 
-template <typename T>
-absl::Status CheckRange(absl::string_view field, T value, T lo, T hi) {
-  if (value >= lo && value <= hi) return absl::OkStatus();  // false for NaN
-  return InvalidArgument(field, " is ", value, ", out of range [", lo, ", ", hi, "]");
-}
+// Writes field after field as text.
+class Describer {
+ public:
+  template <typename T>
+  void operator()(absl::string_view name, const T& value) {
+    if (absl::StartsWith(name, "checkpoint_")) return;
+    absl::StrAppend(&text_, name, "=", Text(value), ";");
+  }
+  std::string text() && { return std::move(text_); }
 
-absl::Status ResolveSizes(TrainingSpec* spec, int64_t d_in) {
-  RETURN_IF_ERROR(CheckRange<int64_t>("d_sae", spec->d_sae, 1, kMaxFeatures));
-  RETURN_IF_ERROR(CheckRange<uint64_t>("tokens", spec->tokens, 1, kMaxTokens));
-  if (spec->batch_size == 0) spec->batch_size = 4096;
-  RETURN_IF_ERROR(CheckRange<int64_t>("batch_size", spec->batch_size, 1, kMaxBatch));
-  const auto batch = static_cast<uint64_t>(spec->batch_size);
-  if (spec->buffer_tokens == 0) spec->buffer_tokens = 64 * batch;
-  RETURN_IF_ERROR(
-      CheckRange<uint64_t>("buffer_tokens", spec->buffer_tokens, batch, uint64_t{1} << 40));
-  if (spec->dead_after_tokens == 0) {
-    spec->dead_after_tokens = std::clamp<uint64_t>(spec->tokens / 10, 1, kDefaultDeadAfter);
+ private:
+  template <typename T>
+  static std::string Text(const T& value) {
+    if constexpr (std::is_same_v<T, std::string>) {
+      return value;
+    } else if constexpr (std::is_enum_v<T>) {
+      return std::string(EnumName(value));
+    } else {
+      return nlohmann::json(value).dump();  // exactly, where StrCat would round
+    }
   }
-  if (spec->architecture != "topk") return absl::OkStatus();
-  RETURN_IF_ERROR(CheckRange<int64_t>("k", spec->k, 1, spec->d_sae));
-  if (spec->k_aux == 0) spec->k_aux = std::clamp<int64_t>(d_in / 2, 1, 512);
-  return CheckRange<int64_t>("k_aux", spec->k_aux, 1, spec->d_sae);
-}
+  template <typename T>
+  static std::string Text(const std::optional<T>& value) {
+    return value ? Text(*value) : "unset";
+  }
 
-absl::Status ResolveOptimizer(TrainingSpec* spec) {
-  const int64_t steps = TotalSteps(*spec);
-  const bool topk = spec->architecture == "topk";
-  if (spec->learning_rate == 0) {
-    spec->learning_rate =
-        topk ? 2e-4 / std::sqrt(static_cast<double>(spec->d_sae) / 16384.0) : 3e-4;
-  }
-  RETURN_IF_ERROR(CheckRange("learning_rate", spec->learning_rate, 1e-12, 1e3));
-  if (!spec->lr_warmup_steps) spec->lr_warmup_steps = std::min<int64_t>(steps / 20, 1000);
-  if (!spec->lr_decay_steps) spec->lr_decay_steps = steps / 5;
-  if (!spec->l1_warmup_steps) spec->l1_warmup_steps = steps / 20;
-  RETURN_IF_ERROR(CheckRange<int64_t>("lr_warmup_steps", *spec->lr_warmup_steps, 0, kMaxSteps));
-  RETURN_IF_ERROR(CheckRange<int64_t>("lr_decay_steps", *spec->lr_decay_steps, 0, kMaxSteps));
-  RETURN_IF_ERROR(CheckRange<int64_t>("l1_warmup_steps", *spec->l1_warmup_steps, 0, kMaxSteps));
-  RETURN_IF_ERROR(CheckRange("adam_beta1", spec->adam_beta1, 0.0, 1 - 1e-9));
-  RETURN_IF_ERROR(CheckRange("adam_beta2", spec->adam_beta2, 0.0, 1 - 1e-9));
-  RETURN_IF_ERROR(CheckRange("adam_epsilon", spec->adam_epsilon, 1e-30, 1.0));
-  if (!spec->clip_norm) spec->clip_norm = 1;
-  RETURN_IF_ERROR(CheckRange("clip_norm", *spec->clip_norm, 0.0, 1e30));
-  if (spec->l1_coefficient == 0) spec->l1_coefficient = 5;
-  RETURN_IF_ERROR(CheckRange("l1_coefficient", spec->l1_coefficient, 0.0, 1e9));
-  if (!spec->auxk_coefficient) spec->auxk_coefficient = 1.0 / 32;
-  RETURN_IF_ERROR(CheckRange("auxk_coefficient", *spec->auxk_coefficient, 0.0, 1e9));
-  if (spec->checkpoint_seconds == 0) spec->checkpoint_seconds = 60;
-  RETURN_IF_ERROR(
-      CheckRange<int64_t>("checkpoint_seconds", spec->checkpoint_seconds, 1, 1'000'000'000));
-  return CheckRange<int64_t>("checkpoint_steps", spec->checkpoint_steps, 0, kMaxSteps);
-}
-
-absl::Status CheckInputs(const TrainingInputs& inputs) {
-  const ModelConfig& model = inputs.model->config();
-  const TokenFile& corpus = *inputs.corpus;
-  if (corpus.vocab_size() > model.d_vocab) {
-    return InvalidArgument("the corpus has a vocabulary of ", corpus.vocab_size(),
-                           " tokens, the model one of ", model.d_vocab);
-  }
-  if (corpus.context_size() > model.n_ctx) {
-    return InvalidArgument("the corpus has contexts of ", corpus.context_size(),
-                           " tokens, the model takes at most ", model.n_ctx);
-  }
-  return absl::OkStatus();
-}
+  std::string text_;
+};
 
 }  // namespace
 
-absl::string_view DecoderBiasInitName(DecoderBiasInit init) {
-  switch (init) {
-    case DecoderBiasInit::kGeometricMedian:
-      return "geometric_median";
-    case DecoderBiasInit::kMean:
-      return "mean";
-    case DecoderBiasInit::kZeros:
-      return "zeros";
-  }
-  return "";
+absl::string_view DecoderBiasInitName(DecoderBiasInit init) { return EnumName(init); }
+
+std::string DescribeComputation(const TrainingSpec& spec) {
+  Describer describer;
+  VisitTrainingSpec(spec, describer);
+  return std::move(describer).text();
 }
 
-absl::StatusOr<TrainingSpec> Resolve(const TrainingSpec& spec, const TrainingInputs& inputs) {
-  if (spec.architecture != "topk" && spec.architecture != "standard") {
-    return Unimplemented("architecture '", spec.architecture,
-                         "' cannot be trained; these can: standard, topk");
+std::optional<ArchitectureTraits> FindArchitectureTraits(absl::string_view architecture) {
+  ArchitectureTraits traits;
+  for (const auto& [name, family] : kFamilies) {
+    traits.family = family;
+    if (name == architecture) return traits;
   }
-  RETURN_IF_ERROR(CheckInputs(inputs));
-  absl::StatusOr<int64_t> d_in = inputs.model->config().HookWidth(inputs.hook);
-  if (!d_in.ok()) return Annotate(d_in.status(), "hook_name");
-  TrainingSpec resolved = spec;
-  RETURN_IF_ERROR(ResolveSizes(&resolved, *d_in));
-  RETURN_IF_ERROR(ResolveOptimizer(&resolved));
-  return resolved;
+  if (architecture == "transcoder" || architecture == "skip_transcoder") {
+    return ArchitectureTraits{ActivationFamily::kRelu, true, architecture[0] == 's'};
+  }
+  traits.transcoder = absl::ConsumeSuffix(&architecture, "_transcoder");
+  traits.skip = absl::ConsumeSuffix(&architecture, "_skip");
+  for (const ActivationFamily family : {ActivationFamily::kTopK, ActivationFamily::kJumpRelu}) {
+    traits.family = family;
+    const absl::string_view name = family == ActivationFamily::kTopK ? "topk" : "jumprelu";
+    if (traits.transcoder && architecture == name) return traits;
+  }
+  return std::nullopt;
+}
+
+ArchitectureTraits TraitsOf(const TrainingSpec& spec) {
+  return FindArchitectureTraits(spec.architecture).value_or(ArchitectureTraits());
+}
+
+absl::StatusOr<TrainingWidths> WidthsOf(const TrainingInputs& inputs) {
+  TrainingWidths widths;
+  const auto width_of = [&](const HookPoint& hook, absl::string_view field) {
+    absl::StatusOr<int64_t> width = inputs.model->config().HookWidth(hook);
+    if (!width.ok()) width = InvalidField(field, field, ": ", width.status().message());
+    return width;
+  };
+  ASSIGN_OR_RETURN(widths.d_in, width_of(inputs.hook, "hook_name"));
+  widths.d_out = widths.d_in;
+  if (inputs.hook_out) {
+    ASSIGN_OR_RETURN(widths.d_out, width_of(*inputs.hook_out, "hook_name_out"));
+  }
+  return widths;
 }
 
 int64_t TotalSteps(const TrainingSpec& resolved) {
@@ -116,10 +107,13 @@ int64_t TotalSteps(const TrainingSpec& resolved) {
   return static_cast<int64_t>((resolved.tokens + batch - 1) / batch);
 }
 
+uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths) {
+  return SaeTrainer::MemoryBytes(resolved, widths) +
+         ActivationStream::MemoryBytes(resolved, widths);
+}
+
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, int64_t d_in) {
-  const auto width = static_cast<uint64_t>(d_in);
-  return SaeTrainer::MemoryBytes(resolved, d_in) +
-         sizeof(float) * width * (resolved.buffer_tokens + kMaxMicroBatchTokens);
+  return TrainingMemoryBytes(resolved, TrainingWidths{d_in, d_in});
 }
 
 }  // namespace featurescope

@@ -5,36 +5,30 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "server/train/spec.h"
+
 namespace featurescope {
 
-// Columns of the per-row sums of a step.
-inline constexpr int kSquaredError = 0;
-inline constexpr int kSquaredInput = 1;
-inline constexpr int kL1 = 2;
-inline constexpr int kRowSums = 3;
-
-// Rows whose column sums are added up by one thread.
-inline constexpr int64_t kRowGroup = 64;
-inline constexpr int64_t kDecodeRowsPerBlock = 8 * kRowGroup;
-inline constexpr int64_t kAuxKRowsPerBlock = 4 * kRowGroup;
+inline constexpr int64_t kDecodeRowsPerBlock = 512;
+inline constexpr int64_t kAuxKRowsPerBlock = 256;
 
 // Added to norms before dividing by them: float32's machine epsilon, as dictionary_learning does.
 inline constexpr float kNormEpsilon = 1.1920929e-7F;
 
-// A standard SAE of which more than this share of features fires takes the dense path.
+// An architecture of which more than this share of features fires takes the dense path.
 inline constexpr double kDenseAbove = 0.08;
 
-inline int64_t RowGroups(int64_t rows) { return (rows + kRowGroup - 1) / kRowGroup; }
-
-// Rows of the encoder's product that are computed, and selected from, at a time: at most 64 MB of
-// pre-activations, and at most some 100 ms.
-inline int64_t EncodeRowsPerBlock(int64_t d_in, int64_t d_sae, int64_t batch) {
+// Rows of the encoder's product that are computed, and selected from, at a time. In float32: at
+// most 64 MB of pre-activations, and at most some 100 ms. In bfloat16, where the product is several
+// times faster and waits for memory sooner: few enough that the selection finds them in cache.
+inline int64_t EncodeRowsPerBlock(const TrainingSpec& spec, int64_t d_in) {
   constexpr int64_t kBytes = 64 << 20;
   constexpr int64_t kMultiplications = 10'000'000'000;
-  const int64_t by_memory = kBytes / (4 * d_sae);
-  const int64_t by_time = kMultiplications / (d_in * d_sae);
-  const int64_t rows = std::min(by_memory, by_time) / kRowGroup * kRowGroup;
-  return std::clamp<int64_t>(rows, std::min(batch, int64_t{16}), batch);
+  constexpr int64_t kBFloat16Rows = 256;
+  int64_t rows = std::min(kBytes / (4 * spec.d_sae), kMultiplications / (d_in * spec.d_sae));
+  if (spec.compute_dtype == ComputeDtype::kBFloat16) rows = std::min(rows, kBFloat16Rows);
+  return std::clamp<int64_t>(rows / 64 * 64, std::min(spec.batch_size, int64_t{16}),
+                             spec.batch_size);
 }
 
 // Features whose gradients or updates are computed at a time: some 20 ms.

@@ -43,8 +43,9 @@ class ActivationStreamTest : public testing::Test {
     }
   }
   torch::Tensor Batch(const ActivationStream& stream, int64_t i, double scale = 1) {
-    torch::Tensor out = torch::empty({spec_.batch_size, stream.d_in()});
-    stream.CopyBatch(i, scale, out);
+    torch::Tensor out = torch::empty({spec_.batch_size, stream.widths().d_in});
+    torch::Tensor none;
+    stream.CopyBatch(i, {scale, scale}, out, none);
     return out;
   }
 
@@ -104,7 +105,7 @@ TEST(SpecTest, RefusalsNameTheField) {
             std::string::npos);
   EXPECT_NE(message([](TrainingSpec& s) { s.buffer_tokens = 31; }).find("buffer_tokens"),
             std::string::npos);
-  EXPECT_NE(message([](TrainingSpec& s) { s.architecture = "gated"; }).find("gated"),
+  EXPECT_NE(message([](TrainingSpec& s) { s.architecture = "groupmax"; }).find("groupmax"),
             std::string::npos);
   TrainingInputs other = inputs;
   other.hook = HookPoint::Parse("blocks.7.hook_resid_post").value();
