@@ -76,34 +76,36 @@ void FusedAttention(const std::vector<AttentionGroup>& groups, const ScoreMaths&
   }
 }
 
-void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
-                       const AttentionFn& on_scores, const AttentionFn& on_pattern) {
+namespace {
+
+// Queries [begin, begin + n) of each sequence of the group; keys and values float32, as
+// [n_sequences, kv_head, d_head, key] and [n_sequences, kv_head, key, d_head].
+void ComposeBlock(const AttentionGroup& group, const torch::Tensor& k, const torch::Tensor& v,
+                  int64_t begin, int64_t n, const ScoreMaths& maths, const AttentionFn& on_scores,
+                  const AttentionFn& on_pattern) {
   const int64_t b = group.n_sequences;
-  const int64_t n = group.n_queries();
-  const int64_t m = group.n_keys();
+  const int64_t m = k.size(3);
   const int64_t n_heads = group.q.size(1);
-  const int64_t n_kv_heads = group.k.size(1);
+  const int64_t n_kv_heads = k.size(1);
   const int64_t d_head = group.q.size(2);
   const int64_t per_kv_head = n_heads / n_kv_heads;
 
   // The query heads of one kv head become more rows of one product.
-  const auto wide = [](const torch::Tensor& t) { return t.to(torch::kFloat32); };
-  const torch::Tensor q = wide(group.q)
-                              .reshape({b, n, n_kv_heads, per_kv_head, d_head})
+  const torch::Tensor q = group.q.view({b, -1, n_kv_heads, per_kv_head, d_head})
+                              .narrow(1, begin, n)
+                              .to(torch::kFloat32)
                               .permute({0, 2, 3, 1, 4})
                               .reshape({b, n_kv_heads, per_kv_head * n, d_head});
-  const torch::Tensor k = wide(group.k).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 3, 1});
-  const torch::Tensor v = wide(group.v).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 1, 3});
-
   torch::Tensor scores = torch::matmul(q, k).reshape({b, n_heads, n, m});
   scores.mul_(static_cast<double>(maths.scale));
   if (maths.soft_cap > 0) SoftCapInPlace(static_cast<double>(maths.soft_cap), scores);
+  const int64_t own = m - group.n_queries() + begin;  // the key of the first query's own token
   const bool has_window = maths.window > 0 && maths.window < m;
-  if (n > 1 || has_window) {
+  if (own + 1 < m || has_window) {
     const torch::Tensor all =
         torch::ones({n, m}, torch::TensorOptions(torch::kBool).device(q.device()));
-    torch::Tensor hidden = all.triu(m - n + 1);
-    if (has_window) hidden = hidden.logical_or(all.tril(m - n - maths.window));
+    torch::Tensor hidden = all.triu(own + 1);
+    if (has_window) hidden = hidden.logical_or(all.tril(own - maths.window));
     scores.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
   }
   if (on_scores) on_scores(scores);
@@ -112,8 +114,32 @@ void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
   if (on_scores) pattern = torch::where(scores.isneginf().all(-1, true), 0.0, pattern);
   if (on_pattern) on_pattern(pattern);
   const torch::Tensor z = torch::matmul(pattern.reshape({b, n_kv_heads, per_kv_head * n, m}), v);
-  group.z.view({b, n, n_kv_heads, per_kv_head, d_head})
+  group.z.view({b, -1, n_kv_heads, per_kv_head, d_head})
+      .narrow(1, begin, n)
       .copy_(z.reshape({b, n_kv_heads, per_kv_head, n, d_head}).permute({0, 3, 1, 2, 4}));
+}
+
+}  // namespace
+
+void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
+                       const AttentionFn& on_scores, const AttentionFn& on_pattern,
+                       int64_t max_scores) {
+  const int64_t b = group.n_sequences;
+  const int64_t n = group.n_queries();
+  const int64_t m = group.n_keys();
+  const int64_t n_kv_heads = group.k.size(1);
+  const int64_t d_head = group.k.size(2);
+  const torch::Tensor k =
+      group.k.to(torch::kFloat32).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 3, 1});
+  const torch::Tensor v =
+      group.v.to(torch::kFloat32).reshape({b, m, n_kv_heads, d_head}).permute({0, 2, 1, 3});
+  int64_t block = n;  // whoever looks at scores wants them whole
+  if (!on_scores && !on_pattern) {
+    block = std::clamp<int64_t>(max_scores / (b * group.q.size(1) * m), 1, n);
+  }
+  for (int64_t begin = 0; begin < n; begin += block) {
+    ComposeBlock(group, k, v, begin, std::min(block, n - begin), maths, on_scores, on_pattern);
+  }
 }
 
 }  // namespace featurescope

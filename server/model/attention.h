@@ -35,9 +35,12 @@ bool CanFuseAttention(const torch::Tensor& q);
 void FusedAttention(const std::vector<AttentionGroup>& groups, const ScoreMaths& maths);
 
 // The same for one group by LibTorch operators, in float32, too. `on_scores` (masked with -inf) and
-// `on_pattern` may be null; they see and may replace [n_sequences, head, n_queries, n_keys].
+// `on_pattern` may be null; they see and may replace [n_sequences, head, n_queries, n_keys]. Where
+// both are null, there are never more than about `max_scores` scores at a time.
 using AttentionFn = std::function<void(torch::Tensor&)>;
+constexpr int64_t kMaxScores = int64_t{1} << 27;  // 512 MiB
 void ComposedAttention(const AttentionGroup& group, const ScoreMaths& maths,
-                       const AttentionFn& on_scores, const AttentionFn& on_pattern);
+                       const AttentionFn& on_scores, const AttentionFn& on_pattern,
+                       int64_t max_scores = kMaxScores);
 
 }  // namespace featurescope

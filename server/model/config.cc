@@ -131,7 +131,12 @@ std::vector<HookPoint> ModelConfig::AllHooks() const {
 
 absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view directory) {
   const std::string path = JoinPath(directory, "config.json");
-  ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
+  return ParseModelConfig(text, path);
+}
+
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view text, absl::string_view path) {
+  ASSIGN_OR_RETURN(const nlohmann::json json, ParseJson(text, path));
   ASSIGN_OR_RETURN(const std::string model_type, JsonString(json, "model_type", path));
   const Architecture* architecture = FindArchitecture(model_type);
   if (architecture == nullptr) {

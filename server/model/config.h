@@ -91,4 +91,7 @@ struct ModelConfig {
 //                            supported; never ignored
 absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view directory);
 
+// The same of the file's text; `path` begins every error message.
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view text, absl::string_view path);
+
 }  // namespace featurescope

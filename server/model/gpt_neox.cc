@@ -135,6 +135,7 @@ absl::StatusOr<ModelWeights> ReadWeights(const ModelConfig& config, WeightReader
   ASSIGN_OR_RETURN(weights.ln_final,
                    reader.ReadNorm(absl::StrCat(prefix, "final_layer_norm"), d, true));
   RETURN_IF_ERROR(ReadUnembedding(config, "embed_out", reader, &weights));
+  reader.Skip(absl::StrCat(prefix, "rotary_emb.inv_freq"));
   return weights;
 }
 

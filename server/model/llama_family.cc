@@ -215,6 +215,7 @@ absl::StatusOr<ModelWeights> ReadLlamaFamilyWeights(const ModelConfig& config,
   ASSIGN_OR_RETURN(weights.ln_final, reader.ReadNorm(absl::StrCat(prefix, "norm"), config.d_model,
                                                      false, config.norm_weight_offset));
   RETURN_IF_ERROR(ReadUnembedding(config, "lm_head", reader, &weights));
+  reader.Skip(absl::StrCat(prefix, "rotary_emb.inv_freq"));
   return weights;
 }
 

@@ -101,6 +101,82 @@ TEST(LoaderTest, KnownBuffersAreSkipped) {
   EXPECT_TRUE(tied.Load().ok());
 }
 
+// Base models are saved without the prefix of the language model around them.
+TEST(LoaderTest, CheckpointsWithoutPrefixGiveTheSameLogits) {
+  const SequenceBatch batch = BatchOf({{5, 9, 2, 77, 31}});
+  const std::pair<std::string, std::string> prefixes[] = {
+      {"gpt2", "transformer."}, {"gpt_neox", "gpt_neox."}, {"llama", "model."},
+      {"gemma2", "model."},     {"qwen3", "model."},
+  };
+  for (const auto& [name, prefix] : prefixes) {
+    ModelCopy copy(name);
+    std::map<std::string, torch::Tensor> renamed;
+    for (const auto& [key, tensor] : copy.tensors) {
+      renamed[key.rfind(prefix, 0) == 0 ? key.substr(prefix.size()) : key] = tensor;
+    }
+    ASSERT_NE(renamed.begin()->first, copy.tensors.begin()->first);
+    copy.tensors = renamed;
+    const auto bare = copy.Load();
+    ASSERT_TRUE(bare.ok()) << bare.status();
+    EXPECT_TRUE(
+        torch::equal(MustForward(**bare, batch, LogitsOf::kAllTokens),
+                     MustForward(*LoadOrDie(GoldenModel(name)), batch, LogitsOf::kAllTokens)))
+        << name;
+  }
+}
+
+TEST(LoaderTest, TiedGptNeoxUnembedsWithItsEmbeddings) {
+  ModelCopy copy("gpt_neox");
+  copy.config["tie_word_embeddings"] = true;
+  const auto stored_twice = copy.Load();
+  ASSERT_TRUE(stored_twice.ok()) << stored_twice.status();
+  copy.tensors["embed_out.weight"] = copy.tensors["gpt_neox.embed_in.weight"].clone();
+  copy.config["tie_word_embeddings"] = false;
+  const auto untied = copy.Load();
+  ASSERT_TRUE(untied.ok()) << untied.status();
+  const SequenceBatch batch = BatchOf({{5, 9, 2}});
+  EXPECT_TRUE(torch::equal(MustForward(**stored_twice, batch, LogitsOf::kAllTokens),
+                           MustForward(**untied, batch, LogitsOf::kAllTokens)));
+}
+
+TEST(LoaderTest, GptNeoxWithoutAttentionBiasHasNone) {
+  ModelCopy copy("gpt_neox");
+  copy.config["attention_bias"] = false;
+  ExpectInvalid(copy.Load(), "is not part of");
+  for (int layer = 0; layer < 3; ++layer) {
+    for (const char* name : {"query_key_value", "dense"}) {
+      const std::string bias =
+          "gpt_neox.layers." + std::to_string(layer) + ".attention." + name + ".bias";
+      copy.tensors.at(bias).zero_();
+    }
+  }
+  ModelCopy without = copy;
+  copy.config["attention_bias"] = true;
+  const auto zero = copy.Load();
+  ASSERT_TRUE(zero.ok()) << zero.status();
+  for (auto it = without.tensors.begin(); it != without.tensors.end();) {
+    const bool drop = it->first.find("query_key_value.bias") != std::string::npos ||
+                      it->first.find("dense.bias") != std::string::npos;
+    it = drop ? without.tensors.erase(it) : std::next(it);
+  }
+  const auto none = without.Load();
+  ASSERT_TRUE(none.ok()) << none.status();
+  const SequenceBatch batch = BatchOf({{5, 9, 2}});
+  EXPECT_LT(MaxAbsDifference(MustForward(**none, batch, LogitsOf::kAllTokens),
+                             MustForward(**zero, batch, LogitsOf::kAllTokens)),
+            1e-5);
+}
+
+TEST(LoaderTest, NormWeightsStayInFloat32) {
+  LoadOptions options;
+  options.dtype = torch::kBFloat16;
+  const auto wide = LoadOrDie(GoldenModel("qwen3"));
+  const auto narrow = LoadOrDie(GoldenModel("qwen3"), options);
+  // All but the norms (two of 48 and two of 16 a layer, one of 48) and frequencies is halved.
+  const uint64_t kept = 4 * (2 * (2 * 48 + 2 * 16) + 48 + 8);
+  EXPECT_EQ(narrow->memory_bytes(), (wide->memory_bytes() - kept) / 2 + kept);
+}
+
 // No fixture has biases here: they are checked by what they must do.
 TEST(LoaderTest, LlamaBiasesAreApplied) {
   ModelCopy copy("llama");

@@ -66,6 +66,48 @@ TEST_F(WeightsTest, ConvertsPieceByPiece) {
   EXPECT_TRUE(torch::equal(*Load(file, "x", torch::kFloat32), tensor.to(torch::kFloat32)));
 }
 
+TEST_F(WeightsTest, AllFloatingDtypesConvertIntoEachOther) {
+  const torch::ScalarType dtypes[] = {torch::kFloat64, torch::kFloat32, torch::kFloat16,
+                                      torch::kBFloat16};
+  const torch::Tensor x = torch::randn({3, 77});
+  for (torch::ScalarType stored : dtypes) {
+    const SafetensorsFile file = Save({{"x", x.to(stored)}});
+    for (torch::ScalarType wanted : dtypes) {
+      const auto loaded = Load(file, "x", wanted);
+      ASSERT_TRUE(loaded.ok()) << loaded.status();
+      EXPECT_TRUE(torch::equal(*loaded, x.to(stored).to(wanted)));
+    }
+  }
+}
+
+TEST_F(WeightsTest, PartsGoStraightIntoPartsOfOtherTensors) {
+  const torch::Tensor x = torch::randn({6, 1 << 19}).to(torch::kBFloat16);  // parts of two pieces
+  const SafetensorsFile file = Save({{"x", x}});
+  const torch::Tensor all = torch::zeros({8, 1 << 19});
+  const TensorEntry& entry = *file.Find("x");
+  ASSERT_TRUE(LoadTensorInto(file, entry, 0, all.narrow(0, 5, 3)).ok());
+  ASSERT_TRUE(LoadTensorInto(file, entry, 3 << 19, all.narrow(0, 1, 3)).ok());
+  EXPECT_TRUE(torch::equal(all.narrow(0, 5, 3), x.narrow(0, 0, 3).to(torch::kFloat32)));
+  EXPECT_TRUE(torch::equal(all.narrow(0, 1, 3), x.narrow(0, 3, 3).to(torch::kFloat32)));
+  EXPECT_EQ(all[0].abs().max().item<float>(), 0);
+  EXPECT_EQ(all[4].abs().max().item<float>(), 0);
+  EXPECT_EQ(LoadTensorInto(file, entry, 4 << 19, all.narrow(0, 0, 3)).code(),
+            absl::StatusCode::kOutOfRange);
+}
+
+TEST_F(WeightsTest, NonFiniteValuesOfAPartAreNamedByTheirPlaceInTheWhole) {
+  for (torch::ScalarType dtype :
+       {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16}) {
+    torch::Tensor x = torch::zeros({4, 5000}).to(dtype);
+    x[2][4321] = -std::numeric_limits<float>::infinity();
+    const SafetensorsFile file = Save({{"x", x}});
+    const torch::Tensor part = torch::empty({2, 5000}, dtype);
+    EXPECT_TRUE(LoadTensorInto(file, *file.Find("x"), 0, part).ok());
+    const absl::Status status = LoadTensorInto(file, *file.Find("x"), 10000, part);
+    EXPECT_EQ(status.message(), path_ + ": tensor x: element 14321 is not finite (-inf)");
+  }
+}
+
 TEST_F(WeightsTest, NonFiniteValuesAreNamedWithTheirPlace) {
   torch::Tensor tensor = torch::zeros({2, 1 << 20});
   tensor[1][3] = std::numeric_limits<float>::infinity();
