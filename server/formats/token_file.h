@@ -45,7 +45,9 @@ struct TokenFileSpec {
   uint32_t context_size = 0;  // tokens at most, BOS included; at least 2 with prepend_bos
   bool prepend_bos = false;   // every context begins with BOS
   uint32_t bos_id = 0;        // used only with prepend_bos
-  // With prepend_bos, packed documents begin with BOS, too (one BOS where both begin).
+  // With prepend_bos, packed documents begin with BOS, too. There is one BOS where both begin, and
+  // where a document's own first id is BOS. (SAELens' concat_and_batch_sequences with BOS as
+  // begin_batch_token_id and sequence_separator_token_id.)
   bool document_bos = true;
   std::optional<uint32_t> eos_id;  // ends every document that is there to its end
   ContextLayout layout = ContextLayout::kPacked;

@@ -93,11 +93,14 @@ absl::Status TokenFileWriter::LayOut(absl::Span<const uint32_t> ids) {
   RETURN_IF_ERROR(documents_.Append(Offset(sizes_.n_tokens)));
   ++sizes_.n_documents;
 
-  if (room_ == 0 || spec_.layout != ContextLayout::kPacked) {
+  const bool begins_context = room_ == 0 || spec_.layout != ContextLayout::kPacked;
+  const bool begins_with_bos = spec_.prepend_bos && (begins_context || spec_.document_bos);
+  if (begins_context) {
     BeginContext();
-  } else if (spec_.prepend_bos && spec_.document_bos) {
+  } else if (begins_with_bos) {
     Push({spec_.bos_id});
   }
+  if (begins_with_bos && ids.front() == spec_.bos_id) ids.remove_prefix(1);
   if (spec_.layout == ContextLayout::kTruncated) {
     const size_t n_kept = std::min<size_t>(ids.size(), room_);
     Push(ids.subspan(0, n_kept));

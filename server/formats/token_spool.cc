@@ -61,7 +61,7 @@ absl::Status TokenSpool::ForEach(
   std::vector<uint32_t> ids;
   uint64_t offset = 0;
   const auto read = [&](void* out, size_t bytes) {
-    const absl::Status status =
+    absl::Status status =
         ReadExactly(fd_.get(), offset, absl::MakeSpan(static_cast<char*>(out), bytes), path_);
     offset += bytes;
     return status;

@@ -46,6 +46,7 @@ class CsvDocuments final : public DocumentSource {
     }
     std::vector<std::string> names;
     ASSIGN_OR_RETURN(const std::vector<absl::string_view> fields, Split(header));
+    names.reserve(fields.size());
     for (const absl::string_view field : fields) names.push_back(CsvFieldText(field, dialect_));
     n_columns_ = names.size();
     const auto n_found = std::count(names.begin(), names.end(), column);

@@ -342,6 +342,22 @@ TEST(TokenFileTest, PackedDocumentsAreJoinedAsTheSpecSays) {
             "[99 1 2 3] [99 98 99 4] [99 5 98 99] [99 6 7 98] ");
 }
 
+TEST(TokenFileTest, ABosThatADocumentBeginsWithIsNotDoubled) {
+  TempDir dir;
+  const Documents documents = {{99, 1}, {99}, {99, 2, 99, 3}};
+  TokenFileSpec spec = SmallSpec(true);
+  const auto file = WriteAndOpen(dir / "a", spec, documents);
+  EXPECT_EQ(Show(*file), "[99 1 99 99] [99 2 99 3] ");
+  EXPECT_EQ(file->DocumentBegin(1), 2u);
+  EXPECT_EQ(file->DocumentBegin(2), 3u);
+  spec.document_bos = false;
+  EXPECT_EQ(Show(*WriteAndOpen(dir / "b", spec, documents)), "[99 1 99 99] [99 2 99 3] ");
+  spec.layout = ContextLayout::kSplit;
+  EXPECT_EQ(Show(*WriteAndOpen(dir / "c", spec, documents)), "[99 1] [99] [99 2 99 3] ");
+  spec.prepend_bos = false;
+  EXPECT_EQ(Show(*WriteAndOpen(dir / "d", spec, documents)), "[99 1] [99] [99 2 99 3] ");
+}
+
 TEST(TokenFileTest, HeldOutDocumentsLieInContextsOfTheirOwnBehindAllOthers) {
   TempDir dir;
   const Documents documents = {{1, 2, 3, 4}, {5, 6}, {7, 8, 9, 10, 11}, {12}, {}};

@@ -355,6 +355,34 @@ TEST_F(CorpusBuilderTest, ContextsAreLaidOutAsAsked) {
   EXPECT_EQ(contexts(), "^abc ^fg$ ");
 }
 
+// With the demo model's own tokenizer and corpus.
+TEST_F(CorpusBuilderTest, TokensDecodeToTheDocumentsAndAddingAgainGivesTheSame) {
+  const auto tokenizer = Tokenizer::Load(SourcePath("deploy/demo"));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  spec_.paths = {SourcePath("deploy/demo/corpus.jsonl")};
+  const auto summary = BuildCorpus(spec_, **tokenizer, dir_ / "a", observer_, cancel_);
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  const auto file = *TokenFile::Open(dir_ / "a");
+  EXPECT_EQ(file->spec().tokenizer_hash, (*tokenizer)->hash());
+  std::vector<uint32_t> ids;
+  uint64_t document = 0;
+  std::ifstream in(spec_.paths[0]);
+  for (std::string line; std::getline(in, line); ++document) {
+    ASSERT_LT(document, file->n_documents());
+    const uint64_t begin = file->DocumentBegin(document);
+    const uint64_t end =
+        document + 1 == file->n_documents() ? file->n_tokens() : file->DocumentBegin(document + 1);
+    ASSERT_TRUE(file->Tokens(begin, end - begin, &ids).ok());
+    ids.erase(std::remove(ids.begin(), ids.end(), file->bos_id()), ids.end());
+    ASSERT_EQ((*tokenizer)->Decode(ids), *JsonString(*ParseJson(line, "line"), "text", "line"));
+  }
+  EXPECT_EQ(document, file->n_documents());
+  const auto again = BuildCorpus(spec_, **tokenizer, dir_ / "b", observer_, cancel_);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->hash, summary->hash);
+  EXPECT_EQ(ReadBytes(dir_ / "a/corpus.json"), ReadBytes(dir_ / "b/corpus.json"));
+}
+
 TEST_F(CorpusBuilderTest, ADirectoryIsReadToTheBottomInTheOrderOfNames) {
   std::filesystem::create_directories(dir_ / "d/b");
   WriteBytes(dir_ / "d/b/2.txt", "second");
