@@ -48,15 +48,15 @@ struct ModelConfig {
   int64_t n_ctx = 0;  // tokens, the longest sequence
   NormKind norm = NormKind::kLayerNorm;
   double norm_eps = 1e-5;
-  double norm_weight_offset = 0;   // added to stored norm weights: 1 where they are off from 1
+  double norm_weight_offset = 0;   // added to stored norm weights: 1 where 0 is stored for 1
   bool post_norms = false;         // attention's and the MLP's results are normed, too (Gemma 2)
   bool parallel_residual = false;  // the MLP reads the block's input, not attention's result
   ActivationKind activation = ActivationKind::kGeluTanh;
   bool gated_mlp = false;
   PositionKind positions = PositionKind::kLearned;
   RotaryConfig rotary;
-  double embed_scale = 1;      // token embeddings are multiplied by it
-  double attention_scale = 0;  // scores are q k^T times it; 0 only before ReadModelConfig is done
+  double embed_scale = 1;         // token embeddings are multiplied by it
+  double attention_scale = 0;     // scores are q k^T times it; readers leave 0 for 1 / sqrt(d_head)
   double attention_soft_cap = 0;  // scores become cap tanh(scores / cap); 0: none
   double logit_soft_cap = 0;      // the same of logits
   bool qk_norm = false;           // RMSNorm of each head's q and k before rotation
