@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,9 @@ namespace featurescope {
 struct CorpusSpec {
   // Files and directories (searched to the bottom), see FindCorpusFiles; each plain, gzip or zstd.
   std::vector<std::string> paths;
-  // What all that is read must lie in, links followed; empty: anywhere, links inside a directory
+  // What all that is read must lie in, links followed; nullopt: anywhere, links inside a directory
   // not out of it.
-  std::vector<std::string> allowed_roots;
+  std::optional<std::vector<std::string>> allowed_roots;
   DocumentFormat format = DocumentFormat::kByName;  // of all files
   std::string text_field = "text";  // the field of a JSON line ("a.b": nested), a CSV's column
   std::string text_separator;       // cuts text files into documents; empty: one document a file

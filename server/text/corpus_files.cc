@@ -49,17 +49,16 @@ absl::StatusOr<std::vector<std::string>> VisibleNames(const std::string& directo
 
 class FileSearch {
  public:
-  FileSearch(absl::Span<const std::string> roots, DocumentFormat format)
-      : roots_(roots.begin(), roots.end()), format_(format) {}
+  FileSearch(const std::optional<std::vector<std::string>>& roots, DocumentFormat format)
+      : roots_(roots), format_(format) {}
 
   absl::Status Add(const std::string& path) {
     const std::vector<std::string> anywhere = {"/"};
-    ASSIGN_OR_RETURN(const std::string canonical,
-                     ResolveWithin(roots_.empty() ? anywhere : roots_, path));
+    ASSIGN_OR_RETURN(const std::string canonical, ResolveWithin(roots_.value_or(anywhere), path));
     ASSIGN_OR_RETURN(const struct stat info, Stat(canonical));
     if (!S_ISDIR(info.st_mode)) return AddFile(path, canonical, info);
 
-    links_stay_in_ = roots_.empty() ? std::vector<std::string>{canonical} : roots_;
+    links_stay_in_ = roots_.value_or(std::vector<std::string>{canonical});
     seen_.clear();
     const size_t n_before = found_.files.size();
     RETURN_IF_ERROR(AddDirectory(path, canonical, 0));
@@ -133,7 +132,7 @@ class FileSearch {
     if (found_.skipped.size() < kMaxSkippedNames) found_.skipped.push_back(PrintableUtf8(name));
   }
 
-  const std::vector<std::string> roots_;
+  const std::optional<std::vector<std::string>> roots_;
   const DocumentFormat format_;
   std::vector<std::string> links_stay_in_;  // those in the directory that is searched
   absl::flat_hash_set<std::string> seen_;   // paths of the files in it
@@ -143,7 +142,7 @@ class FileSearch {
 }  // namespace
 
 absl::StatusOr<CorpusFiles> FindCorpusFiles(absl::Span<const std::string> paths,
-                                            absl::Span<const std::string> roots,
+                                            const std::optional<std::vector<std::string>>& roots,
                                             DocumentFormat format) {
   FileSearch search(roots, format);
   for (const std::string& path : paths) RETURN_IF_ERROR(search.Add(path));

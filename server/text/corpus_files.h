@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,14 +34,16 @@ struct CorpusFiles {
 // A .json in a directory describes a dataset more often than it is one: it is skipped.
 //
 //   paths   files and directories, which are searched to the bottom
-//   roots   what everything must lie in; empty: links inside a directory must stay inside it
+//   roots   what everything must lie in, in one of them; nullopt: anywhere, links inside a
+//   directory
+//           not out of it
 //   format  of all files; kByName: see FormatOfName
 //
 //   NotFound          a path, or where a link leads to, does not exist
 //   PermissionDenied  a path or link leads out of the roots
 //   InvalidArgument   no known format, no regular file, nothing in a directory
 absl::StatusOr<CorpusFiles> FindCorpusFiles(absl::Span<const std::string> paths,
-                                            absl::Span<const std::string> roots,
+                                            const std::optional<std::vector<std::string>>& roots,
                                             DocumentFormat format);
 
 // Opens what FindCorpusFiles found. FailedPrecondition when another file is in its place now.

@@ -18,7 +18,8 @@ using ::testing::IsEmpty;
 
 class CorpusFilesTest : public ::testing::Test {
  protected:
-  absl::StatusOr<CorpusFiles> Find(const std::string& name, std::vector<std::string> roots = {},
+  absl::StatusOr<CorpusFiles> Find(const std::string& name,
+                                   const std::optional<std::vector<std::string>>& roots = {},
                                    DocumentFormat format = DocumentFormat::kByName) {
     return FindCorpusFiles({dir_ / name}, roots, format);
   }
@@ -143,6 +144,9 @@ TEST_F(CorpusFilesTest, LinksMayLeadToOtherPlacesInsideTheRoots) {
   EXPECT_EQ(Find("root/snapshot").status().code(), absl::StatusCode::kPermissionDenied);
   MakeLink("../../secret.txt", "root/snapshot/b.txt");
   EXPECT_EQ(Find("root/snapshot", roots).status().code(), absl::StatusCode::kPermissionDenied);
+  // No root allows nothing.
+  EXPECT_EQ(Find("root", std::vector<std::string>()).status().code(),
+            absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(Find("secret.txt", roots).status().code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(Find("root/../secret.txt", roots).status().code(), absl::StatusCode::kPermissionDenied);
 }
