@@ -8,6 +8,7 @@
 #include "server/base/cancel.h"
 #include "server/base/hash.h"
 #include "server/base/hook_point.h"
+#include "server/base/sha256_block.h"
 #include "server/base/status.h"
 
 namespace featurescope {
@@ -59,6 +60,17 @@ TEST(Sha256Test, AgreesWithTheStandardsVectors) {
   Sha256 sha;
   for (int i = 0; i < 1000; ++i) sha.Update(std::string(1000, 'a'));
   EXPECT_EQ(sha.HexDigest(), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256Test, TheProcessorsInstructionsGiveWhatPortableCodeGives) {
+  std::string bytes(64 * 9, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(Mix64(i));
+  const auto* blocks = reinterpret_cast<const uint8_t*>(bytes.data());
+  Sha256State best{1, 2, 3, 4, 5, 6, 7, 0xffffffff};
+  Sha256State portable = best;
+  BestSha256Compress()(best, blocks, 9);
+  CompressPortably(portable, blocks, 9);
+  EXPECT_EQ(best, portable);
 }
 
 TEST(Sha256Test, DoesNotDependOnHowTheInputIsCut) {
