@@ -24,6 +24,12 @@ absl::StatusOr<DictionaryLearningConfig> ParseDictionaryLearningConfig(const jso
   SaeRecognition& found = result.recognition;
   ASSIGN_OR_RETURN(found.model_name, JsonStringOr(trainer, "lm_name", path, ""));
   ASSIGN_OR_RETURN(found.hook_as_given, JsonStringOr(trainer, "submodule_name", path, ""));
+  ASSIGN_OR_RETURN(const int64_t layer, JsonIntOr(trainer, "layer", path, -1, -1, kMaxSaeContext));
+  if (found.hook_as_given.empty() && layer >= 0) {
+    found.notes.push_back(absl::StrCat("trained at layer ", layer,
+                                       "; which submodule's output or "
+                                       "input it reads the file does not say"));
+  }
   std::string io = "out";
   if (const json* buffer = JsonFind(cfg, "buffer"); buffer != nullptr) {
     ASSIGN_OR_RETURN(found.context_size, JsonIntOr(*buffer, "ctx_len", path, 0, 0, kMaxSaeContext));

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "server/base/hook_point.h"
 #include "server/base/status.h"
 #include "server/formats/json.h"
@@ -106,6 +107,7 @@ absl::StatusOr<OpenMossConfig> ParseOpenMossConfig(const json& cfg, absl::string
   if (glu) return Unimplemented(path, ": use_glu_encoder is not supported");
   bool transcoder = false;
   RETURN_IF_ERROR(ReadHooks(cfg, path, &result.recognition, &transcoder));
+  result.config.reshape_hook_z = absl::EndsWith(result.recognition.hook_name, "hook_z");
   RETURN_IF_ERROR(ReadActivation(cfg, path, transcoder, &result));
   RETURN_IF_ERROR(ReadNorm(cfg, path, &result));
   ASSIGN_OR_RETURN(result.use_decoder_bias, JsonBoolOr(cfg, "use_decoder_bias", path, true));

@@ -11,6 +11,12 @@
 #include "absl/strings/match.h"
 
 namespace featurescope {
+
+// For the messages of failed tests.
+static void PrintTo(const SaeArchitecture& architecture, std::ostream* out) {
+  *out << architecture.name;
+}
+
 namespace {
 
 using testing::HasSubstr;
@@ -202,6 +208,30 @@ TEST_P(ArchitectureTest, MissingAndForeignParametersAreNamed) {
                 absl::StrCat(spec.name, " is given, but a ", GetParam().name,
                              " SAE has no such parameter"));
     }
+  }
+}
+
+TEST_P(ArchitectureTest, AGpuGivesTheSame) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  SaeConfig config = ConfigOf(GetParam().name);
+  for (const bool rescale : {false, true}) {
+    config.rescale_acts_by_decoder_norm = rescale;
+    const SaeParameters p = ParametersOf(config);
+    SaeParameters on_gpu = p;
+    for (const SaeParameterSpec& spec : kSaeParameterSpecs) {
+      torch::Tensor& tensor = on_gpu.*spec.tensor;
+      if (tensor.defined()) tensor = tensor.cuda();
+    }
+    const torch::Tensor x = torch::randn({37, kDIn});
+    const EncodedRows expected = Make(config, p)->Encode(x).value();
+    const std::shared_ptr<const Sae> sae = Make(config, on_gpu);
+    const EncodedRows actual = sae->Encode(x).value();
+    ASSERT_TRUE(actual.acts.Validate().ok());
+    EXPECT_TRUE(torch::allclose(actual.acts.ToDense().cpu(), expected.acts.ToDense(), 1e-4, 1e-4));
+    EXPECT_TRUE(
+        torch::allclose(sae->Decode(actual).cpu(), Make(config, p)->Decode(expected), 1e-4, 1e-4));
+    EXPECT_TRUE(torch::allclose(sae->EncodeFeatures(x, {7, 0}).value().cpu(),
+                                Make(config, p)->EncodeFeatures(x, {7, 0}).value(), 1e-4, 1e-4));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "absl/strings/str_replace.h"
 #include "server/sae/sae_files.h"
 #include "tests/sae/sae_directory.h"
 
@@ -37,6 +38,19 @@ TEST(DictionaryLearningTest, SaysWhatItRecognised) {
   EXPECT_EQ(sae->config().architecture, "batchtopk");
   EXPECT_FALSE(sae->config().whole_batch);
   EXPECT_EQ(sae->config().k, 6);
+}
+
+TEST(DictionaryLearningTest, ALayerWithoutSubmoduleIsLeftToTheUser) {
+  const SaeDirectory directory("dictionary_learning/AutoEncoder");
+  directory.Edit("config.json", [](json& c) { c["trainer"]["submodule_name"] = nullptr; });
+  const auto sae = directory.Load().value();
+  EXPECT_EQ(sae->recognition().hook_name, "");
+  EXPECT_THAT(sae->recognition().notes, Contains(HasSubstr("trained at layer 3")));
+  directory.Edit("config.json", [](json& c) {
+    c["trainer"]["submodule_name"] = "mlp_out_layer_3";
+    c["buffer"]["io"] = "in";
+  });
+  EXPECT_EQ(directory.Load().value()->recognition().hook_name, "");
 }
 
 TEST(DictionaryLearningTest, MatryoshkasGroupsAreKept) {
@@ -220,6 +234,25 @@ TEST(GemmaScopeFaultTest, DamageAndOtherFilesAreNamed) {
   fs::copy(directory.At("other.npz"), directory.At("third.npz"));
   EXPECT_THAT(directory.Refusal(), HasSubstr("several .npz files"));
   fs::remove(directory.At("third.npz"));
+  // Names in the archive, of one length each, so that nothing else changes.
+  const std::string bytes = ReadFile(directory.At("other.npz"), 1 << 20).value();
+  const auto renamed = [&](const std::vector<std::pair<std::string, std::string>>& names) {
+    const std::string text = absl::StrReplaceAll(bytes, names);
+    EXPECT_TRUE(WriteFileAtomically(directory.At("other.npz"), text).ok());
+    return directory.Refusal();
+  };
+  EXPECT_EQ(renamed({}), "OK");
+  EXPECT_THAT(renamed({{"threshold.npy", "thresh_ld.npy"}}),
+              AllOf(HasSubstr("other.npz"), HasSubstr("no tensor threshold")));
+  EXPECT_THAT(renamed({{"b_dec.npy", "b_enc.npy"}, {"b_enc.npy", "b_dec.npy"}}),
+              HasSubstr("tensor b_enc has shape [32], expected is [96]"));
+  EXPECT_THAT(renamed({{"W_dec.npy", "W_enc.npy"}, {"W_enc.npy", "W_dec.npy"}}),
+              HasSubstr("tensor b_enc has shape [96], expected is [32]"));
+  EXPECT_THAT(renamed({{"W_enc.npy", "b_x_c.npy"}}), HasSubstr("no tensor W_enc"));
+  std::string damaged = bytes;
+  damaged[5000] = static_cast<char>(damaged[5000] ^ 1);
+  EXPECT_TRUE(WriteFileAtomically(directory.At("other.npz"), damaged).ok());
+  EXPECT_THAT(directory.Refusal(), AllOf(HasSubstr("other.npz"), HasSubstr("W_dec")));
   fs::resize_file(directory.At("other.npz"), 20000);
   EXPECT_THAT(directory.Refusal(), AllOf(StartsWith("INVALID_ARGUMENT"), HasSubstr("other.npz")));
 }

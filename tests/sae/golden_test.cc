@@ -34,6 +34,10 @@ struct Golden {
   LoadSaeOptions options = {};
 };
 
+void PrintTo(const Golden& golden, std::ostream* out) {
+  *out << golden.directory << " " << golden.variant;
+}
+
 template <typename F>
 LoadSaeOptions With(F set) {
   LoadSaeOptions options;
