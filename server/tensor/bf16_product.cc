@@ -83,6 +83,8 @@ class Bfloat16Product::Packed {
 };
 #endif
 
+bool Bfloat16Product::RoundsSums() { return FEATURESCOPE_ONEDNN == 0; }
+
 Bfloat16Product::Bfloat16Product() = default;
 Bfloat16Product::~Bfloat16Product() = default;
 

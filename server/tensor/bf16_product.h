@@ -16,6 +16,10 @@ bool HasFastBfloat16();
 // Not thread-safe.
 class Bfloat16Product {
  public:
+  // Whether sums on the CPU are rounded to bfloat16 as well, because LibTorch's own product does so
+  // and oneDNN is not there.
+  static bool RoundsSums();
+
   Bfloat16Product();
   ~Bfloat16Product();
 

@@ -29,6 +29,47 @@ uint64_t ContextsPerForward(const Transformer& model, uint32_t context_size) {
 
 }  // namespace
 
+TokenFilter::TokenFilter(const TrainingInputs& inputs, const TrainingSpec& spec)
+    : positions_(spec.positions) {
+  if (!spec.exclude_special_tokens) return;
+  special_ = inputs.special_tokens;
+  if (inputs.corpus->prepend_bos()) special_.push_back(inputs.corpus->bos_id());
+  std::sort(special_.begin(), special_.end());
+}
+
+bool TokenFilter::IsSpecial(uint32_t token) const {
+  return std::binary_search(special_.begin(), special_.end(), token);
+}
+
+void TokenFilter::AppendKept(const std::vector<uint32_t>& ids, int64_t first,
+                             std::vector<int64_t>* kept) const {
+  const auto n = static_cast<int64_t>(ids.size());
+  int64_t begin = 0;
+  int64_t end = n;
+  if (positions_ != TokenPositions::kAll) {
+    begin = positions_ == TokenPositions::kMiddle ? n / 2 : n - 1;
+    end = begin + 1;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    if (!IsSpecial(ids[i])) kept->push_back(first + i);
+  }
+}
+
+absl::StatusOr<uint64_t> CountKeptTokens(const TrainingInputs& inputs, const TrainingSpec& spec) {
+  const TokenFilter filter(inputs, spec);
+  const ContextRange contexts = inputs.corpus->train_contexts();
+  std::vector<int64_t> kept;
+  std::vector<uint32_t> ids;
+  uint64_t n = 0;
+  for (uint64_t i = contexts.begin; i < contexts.end; ++i) {
+    RETURN_IF_ERROR(inputs.corpus->Context(i, &ids));
+    kept.clear();
+    filter.AppendKept(ids, 0, &kept);
+    n += kept.size();
+  }
+  return n;
+}
+
 absl::StatusOr<std::unique_ptr<ActivationStream>> ActivationStream::Create(
     const TrainingInputs& inputs, const TrainingSpec& spec) {
   ASSIGN_OR_RETURN(const TrainingWidths widths, WidthsOf(inputs));
@@ -42,20 +83,21 @@ ActivationStream::ActivationStream(const TrainingInputs& inputs, const TrainingS
       widths_(widths),
       batch_size_(spec.batch_size),
       scaling_(spec.input_scaling),
-      positions_(spec.positions) {
+      positions_(spec.positions),
+      filter_(inputs, spec) {
   const TokenFile& corpus = *inputs.corpus;
-  if (spec.exclude_special_tokens) {
-    special_ = inputs.special_tokens;
-    if (corpus.prepend_bos()) special_.push_back(corpus.bos_id());
-    std::sort(special_.begin(), special_.end());
-  }
   // What a context adds to the block on average, an excluded BOS not counted.
   const auto contexts = static_cast<double>(std::max<uint64_t>(corpus.train_contexts().size(), 1));
   double per_context = static_cast<double>(corpus.n_train_tokens()) / contexts;
   if (corpus.prepend_bos() && spec.exclude_special_tokens) per_context -= 1;
-  if (positions_ != TokenPositions::kAll) per_context = 1;
+  if (positions_ != TokenPositions::kAll) {
+    // Contexts whose one token is special give nothing; an epoch, and a block as large as one, has
+    // them all.
+    const absl::StatusOr<uint64_t> kept = CountKeptTokens(inputs, spec);
+    per_context = kept.ok() ? static_cast<double>(*kept) / contexts : 1;
+  }
   contexts_per_block_ = static_cast<uint64_t>(
-      std::ceil(static_cast<double>(spec.buffer_tokens) / std::max(per_context, 1.0)));
+      std::ceil(static_cast<double>(spec.buffer_tokens) / std::max(per_context, 1e-3) - 1e-6));
   contexts_per_forward_ = ContextsPerForward(*inputs.model, corpus.context_size());
 }
 
@@ -68,10 +110,6 @@ uint64_t ActivationStream::MemoryBytes(const TrainingSpec& resolved, const Train
 uint64_t ActivationStream::ContextAt(uint64_t i) const {
   const uint64_t n = inputs_.corpus->train_contexts().size();
   return Permutation(n, Mix64(seed_ ^ kContextStream) ^ Mix64(i / n))(i % n);
-}
-
-bool ActivationStream::IsSpecial(uint32_t token) const {
-  return std::binary_search(special_.begin(), special_.end(), token);
 }
 
 void ActivationStream::BeginBlock(uint64_t block) {
@@ -119,20 +157,6 @@ absl::StatusOr<bool> ActivationStream::FillSome(const CancelToken& cancel) {
   return true;
 }
 
-void ActivationStream::AppendKept(const std::vector<uint32_t>& ids, int64_t first,
-                                  std::vector<int64_t>* kept) const {
-  const auto n = static_cast<int64_t>(ids.size());
-  int64_t begin = 0;
-  int64_t end = n;
-  if (positions_ != TokenPositions::kAll) {
-    begin = positions_ == TokenPositions::kMiddle ? n / 2 : n - 1;
-    end = begin + 1;
-  }
-  for (int64_t i = begin; i < end; ++i) {
-    if (!IsSpecial(ids[i])) kept->push_back(first + i);
-  }
-}
-
 absl::Status ActivationStream::ForwardContexts(uint64_t begin, uint64_t end,
                                                const CancelToken& cancel) {
   SequenceBatch batch;
@@ -140,7 +164,7 @@ absl::Status ActivationStream::ForwardContexts(uint64_t begin, uint64_t end,
   std::vector<uint32_t> ids;
   for (uint64_t i = begin; i < end; ++i) {
     RETURN_IF_ERROR(inputs_.corpus->Context(ContextAt(block_ * contexts_per_block_ + i), &ids));
-    AppendKept(ids, batch.n_tokens(), &kept);
+    filter_.AppendKept(ids, batch.n_tokens(), &kept);
     batch.Append(ids);
   }
   tokens_forwarded_ += static_cast<uint64_t>(batch.n_tokens());

@@ -22,6 +22,25 @@ namespace featurescope {
 // Tokens of one forward pass at most, unless one context has more.
 constexpr uint64_t kMaxMicroBatchTokens = 4096;
 
+// The tokens of one pass over the corpus that `spec` trains on.
+//   errors  those of reading the corpus
+absl::StatusOr<uint64_t> CountKeptTokens(const TrainingInputs& inputs, const TrainingSpec& spec);
+
+// Which tokens of a context are trained on.
+class TokenFilter {
+ public:
+  TokenFilter(const TrainingInputs& inputs, const TrainingSpec& spec);
+  // Appends the indices of `ids`' tokens, counted from `first`.
+  void AppendKept(const std::vector<uint32_t>& ids, int64_t first,
+                  std::vector<int64_t>* kept) const;
+
+ private:
+  bool IsSpecial(uint32_t token) const;
+
+  const TokenPositions positions_;
+  std::vector<uint32_t> special_;  // sorted; none where they are trained on
+};
+
 // Not thread-safe. Holds one block: buffer_tokens x (d_in + a transcoder's d_out) floats, plus one
 // micro-batch.
 class ActivationStream {
@@ -68,7 +87,6 @@ class ActivationStream {
                   std::vector<int64_t>* kept) const;
   absl::Status KeepRows(const HookPoint& hook, const torch::Tensor& activations,
                         const torch::Tensor& kept, uint64_t first_context, torch::Tensor* rows);
-  bool IsSpecial(uint32_t token) const;
 
   const TrainingInputs inputs_;
   const uint64_t seed_;
@@ -76,9 +94,9 @@ class ActivationStream {
   const int64_t batch_size_;
   const InputScaling scaling_;
   const TokenPositions positions_;
+  const TokenFilter filter_;
   uint64_t contexts_per_block_ = 0;
   uint64_t contexts_per_forward_ = 0;
-  std::vector<uint32_t> special_;  // sorted; none where they are trained on
 
   torch::Tensor rows_;     // [capacity, d_in]
   torch::Tensor targets_;  // [capacity, d_out]; transcoders

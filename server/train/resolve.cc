@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "server/base/status.h"
+#include "server/train/activation_stream.h"
 #include "server/train/spec.h"
 
 namespace featurescope {
@@ -48,16 +49,27 @@ absl::Status ResolveTokens(TrainingSpec* s, uint64_t corpus_tokens) {
     s->tokens = of_epochs;
   }
   RETURN_IF_ERROR(CheckRange<uint64_t>("tokens", s->tokens, 1, kMaxTokens));
+  const bool full_batch = s->batch_size == -1;
+  if (full_batch)
+    s->batch_size = static_cast<int64_t>(std::min<uint64_t>(corpus_tokens, kMaxBatch));
   if (s->batch_size == 0) s->batch_size = 4096;
   RETURN_IF_ERROR(CheckRange<int64_t>("batch_size", s->batch_size, 1, kMaxBatch));
   const auto batch = static_cast<uint64_t>(s->batch_size);
-  if (s->buffer_tokens == 0) s->buffer_tokens = 64 * batch;
+  if (s->buffer_tokens == 0) s->buffer_tokens = full_batch ? batch : 64 * batch;
   RETURN_IF_ERROR(
       CheckRange<uint64_t>("buffer_tokens", s->buffer_tokens, batch, uint64_t{1} << 40));
   if (s->checkpoint_seconds == 0) s->checkpoint_seconds = 60;
   RETURN_IF_ERROR(
       CheckRange<int64_t>("checkpoint_seconds", s->checkpoint_seconds, 1, 1'000'000'000));
   return CheckSteps("checkpoint_steps", s->checkpoint_steps);
+}
+
+// Steps from a fraction, or from what is the default.
+absl::Status ResolveSteps(absl::string_view field, const std::optional<double>& fraction,
+                          int64_t total, int64_t otherwise, std::optional<int64_t>* steps) {
+  if (fraction) RETURN_IF_ERROR(CheckRange(field, *fraction, 0.0, 1.0));
+  Default(steps, fraction ? std::llround(*fraction * static_cast<double>(total)) : otherwise);
+  return CheckSteps(field, **steps);
 }
 
 absl::Status ResolveOptimizer(TrainingSpec* s, const ArchitectureTraits& traits) {
@@ -69,12 +81,14 @@ absl::Status ResolveOptimizer(TrainingSpec* s, const ArchitectureTraits& traits)
                                                                       : 3e-4;
   }
   RETURN_IF_ERROR(CheckRange("learning_rate", s->learning_rate, 1e-12, 1e3));
-  Default(&s->lr_warmup_steps, std::min<int64_t>(steps / 20, 1000));
-  Default(&s->lr_decay_steps, s->lr_schedule == LrSchedule::kConstant ? steps / 5 : 0);
-  Default(&s->l1_warmup_steps, steps / 20);
-  RETURN_IF_ERROR(CheckSteps("lr_warmup_steps", *s->lr_warmup_steps));
-  RETURN_IF_ERROR(CheckSteps("lr_decay_steps", *s->lr_decay_steps));
-  RETURN_IF_ERROR(CheckSteps("l1_warmup_steps", *s->l1_warmup_steps));
+  RETURN_IF_ERROR(ResolveSteps("lr_warmup_steps", s->lr_warmup_fraction, steps,
+                               std::min<int64_t>(steps / 20, 1000), &s->lr_warmup_steps));
+  RETURN_IF_ERROR(ResolveSteps("lr_decay_steps", s->lr_decay_fraction, steps,
+                               s->lr_schedule == LrSchedule::kConstant ? steps / 5 : 0,
+                               &s->lr_decay_steps));
+  RETURN_IF_ERROR(ResolveSteps("l1_warmup_steps", s->l1_warmup_fraction, steps, steps / 20,
+                               &s->l1_warmup_steps));
+  RETURN_IF_ERROR(CheckRange("lr_start_fraction", s->lr_start_fraction, 0.0, 1.0));
   RETURN_IF_ERROR(CheckRange("adam_beta1", s->adam_beta1, 0.0, 1 - 1e-9));
   RETURN_IF_ERROR(CheckRange("adam_beta2", s->adam_beta2, 0.0, 1 - 1e-9));
   RETURN_IF_ERROR(CheckRange("adam_epsilon", s->adam_epsilon, 1e-30, 1.0));
@@ -209,6 +223,7 @@ absl::Status ResolveTopK(TrainingSpec* s, const ArchitectureTraits& traits, int6
   if (s->k_initial == 0) s->k_initial = std::clamp<int64_t>(d_in, s->k, s->d_sae);
   RETURN_IF_ERROR(CheckRange<int64_t>("k_initial", s->k_initial, s->k, s->d_sae));
   if (s->k_aux == 0) s->k_aux = std::clamp<int64_t>(std::min<int64_t>(d_in / 2, 512), 1, s->d_sae);
+  if (s->k_aux == -1) s->k_aux = std::clamp<int64_t>(d_in / 2, 1, s->d_sae);
   RETURN_IF_ERROR(CheckRange<int64_t>("k_aux", s->k_aux, 1, s->d_sae));
   Default(&s->auxk_coefficient, 1.0 / 32);
   RETURN_IF_ERROR(CheckCoefficient("auxk_coefficient", *s->auxk_coefficient));
@@ -240,6 +255,19 @@ absl::Status ResolveDead(TrainingSpec* s, const ArchitectureTraits& traits) {
   return CheckRange("resample_encoder_scale", s->resample_encoder_scale, 0.0, 1e6);
 }
 
+absl::Status ResolveWidth(TrainingSpec* s, int64_t d_in) {
+  RETURN_IF_ERROR(CheckRange("expansion", s->expansion, 0.0, static_cast<double>(kMaxFeatures)));
+  if (s->expansion > 0) {
+    const auto d_sae = std::llround(s->expansion * static_cast<double>(d_in));
+    if (s->d_sae != 0 && s->d_sae != d_sae) {  // a resolved spec has both
+      return InvalidField("expansion", "expansion is ", s->expansion, " and d_sae is ", s->d_sae,
+                          "; only one of them can be given");
+    }
+    s->d_sae = d_sae;
+  }
+  return CheckRange<int64_t>("d_sae", s->d_sae, 1, kMaxFeatures);
+}
+
 absl::Status CheckCorpus(const TrainingInputs& inputs) {
   const ModelConfig& model = inputs.model->config();
   const TokenFile& corpus = *inputs.corpus;
@@ -254,10 +282,12 @@ absl::Status CheckCorpus(const TrainingInputs& inputs) {
   return absl::OkStatus();
 }
 
-// What one pass over the corpus gives, special tokens within it included.
-uint64_t TokensOfOneEpoch(const TrainingSpec& spec, const TokenFile& corpus) {
+// What one pass over the corpus gives; special tokens within contexts are counted, unless one token
+// of each context is all that is trained on.
+absl::StatusOr<uint64_t> TokensOfOneEpoch(const TrainingSpec& spec, const TrainingInputs& inputs) {
+  const TokenFile& corpus = *inputs.corpus;
   const uint64_t contexts = corpus.train_contexts().size();
-  if (spec.positions != TokenPositions::kAll) return contexts;
+  if (spec.positions != TokenPositions::kAll) return CountKeptTokens(inputs, spec);
   const uint64_t tokens = corpus.n_train_tokens();
   const bool without_bos = corpus.prepend_bos() && spec.exclude_special_tokens;
   return without_bos && tokens > contexts ? tokens - contexts : tokens;
@@ -277,7 +307,7 @@ absl::StatusOr<TrainingSpec> ResolveForWidths(const TrainingSpec& spec,
                          "jumprelu_skip_transcoder");
   }
   TrainingSpec s = spec;
-  RETURN_IF_ERROR(CheckRange<int64_t>("d_sae", s.d_sae, 1, kMaxFeatures));
+  RETURN_IF_ERROR(ResolveWidth(&s, widths.d_in));
   RETURN_IF_ERROR(ResolveTokens(&s, corpus_tokens));
   RETURN_IF_ERROR(ResolveOptimizer(&s, *traits));
   RETURN_IF_ERROR(ResolveInitialization(&s, *traits));
@@ -296,7 +326,8 @@ absl::StatusOr<TrainingSpec> Resolve(const TrainingSpec& spec, const TrainingInp
                                            : " has no hook_name_out: its target is its input");
   }
   ASSIGN_OR_RETURN(const TrainingWidths widths, WidthsOf(inputs));
-  return ResolveForWidths(spec, widths, TokensOfOneEpoch(spec, *inputs.corpus));
+  ASSIGN_OR_RETURN(const uint64_t epoch, TokensOfOneEpoch(spec, inputs));
+  return ResolveForWidths(spec, widths, epoch);
 }
 
 }  // namespace featurescope

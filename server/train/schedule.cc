@@ -33,7 +33,8 @@ double RateFactor(const TrainingSpec& spec, int64_t step, int64_t total) {
         std::min(1.0, static_cast<double>(step - warmup) / static_cast<double>(length));
     factor = end + (1 - end) * 0.5 * (1 + std::cos(kPi * done));
   }
-  factor *= WarmUp(since, warmup, spec.warmup_from_zero);
+  const double start = spec.lr_start_fraction;
+  factor *= start + (1 - start) * WarmUp(since, warmup, spec.warmup_from_zero);
   const double decayed = Decay(step, total, decay);
   // A constant rate decays to its end fraction; a cosine has come there already.
   const double low = spec.lr_schedule == LrSchedule::kCosine ? 0 : end;

@@ -31,10 +31,11 @@ struct TrainingSpec {
   // topk_transcoder, topk_skip_transcoder, jumprelu_transcoder, jumprelu_skip_transcoder
   std::string architecture = "topk";
   int64_t d_sae = 0;       // features, 1 to 2^24
+  double expansion = 0;    // d_sae / d_in, instead of d_sae; 0: none
   int64_t k = 0;           // topk family: active features per token (on average), 1 to d_sae
   uint64_t tokens = 0;     // to train on; the corpus is repeated, reshuffled, as needed
   double epochs = 0;       // passes over the corpus instead of `tokens`; 0: none
-  int64_t batch_size = 0;  // tokens per step; 0: 4096
+  int64_t batch_size = 0;  // tokens per step; 0: 4096; -1: all of one epoch, at most 2^20
   uint64_t seed = 0;
 
   // ---- optimiser
@@ -43,6 +44,11 @@ struct TrainingSpec {
   std::optional<int64_t> lr_warmup_steps;  // unset: 5 % of the steps, at most 1000
   // Linear at the end. Unset: the last 20 % (constant), none (cosine, sawtooth).
   std::optional<int64_t> lr_decay_steps;
+  // The same, and l1_warmup_steps, as fractions of the steps, where those are unset; [0, 1].
+  std::optional<double> lr_warmup_fraction;
+  std::optional<double> lr_decay_fraction;
+  std::optional<double> l1_warmup_fraction;
+  double lr_start_fraction = 0;     // of the rate, where the warm-up begins; [0, 1]
   double adam_beta1 = 0.9;          // [0, 1); signum: the momentum
   double adam_beta2 = 0.999;        // [0, 1)
   double adam_epsilon = 1e-8;       // > 0
@@ -91,7 +97,7 @@ struct TrainingSpec {
   // The first step has the final k and annealing begins with the second (dictionary_learning).
   bool k_anneal_from_second_step = false;
   std::optional<double> auxk_coefficient;  // weight of AuxK; unset: 1/32; 0: none
-  int64_t k_aux = 0;                       // features of AuxK; 0: min(d_in / 2, 512)
+  int64_t k_aux = 0;                       // features of AuxK; 0: min(d_in / 2, 512); -1: d_in / 2
   AuxKScale auxk_scale = AuxKScale::kResidualVariance;
   bool auxk_by_dead_share = false;  // times min(dead / k_aux, 1) (SAELens, sparsify)
   bool auxk_relu = true;            // only positive activations (else any: SAELens, sparsify)

@@ -108,13 +108,14 @@ struct EnumNames<DecoderNorm> {
 
 // Directions of the decoder's rows at the start.
 enum class DecoderInit {
-  kNormal,   // isotropic
-  kUniform,  // of independent uniform entries (kaiming_uniform)
-  kZeros,    // sparsify's transcoders
+  kNormal,           // isotropic
+  kUniform,          // of independent entries, uniform in (-1, 1) (kaiming_uniform, OpenMOSS)
+  kPositiveUniform,  // uniform in (0, 1) (SAELens 3 to 5, decoder_heuristic_init)
+  kZeros,            // sparsify's transcoders
 };
 template <>
 struct EnumNames<DecoderInit> {
-  static constexpr absl::string_view kNames[] = {"normal", "uniform", "zeros"};
+  static constexpr absl::string_view kNames[] = {"normal", "uniform", "positive_uniform", "zeros"};
 };
 
 enum class EncoderInit {

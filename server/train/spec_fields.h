@@ -13,6 +13,7 @@ template <typename Spec, typename Visitor>
 void VisitTrainingSpec(Spec& s, Visitor&& visit) {
   visit("architecture", s.architecture);
   visit("d_sae", s.d_sae);
+  visit("expansion", s.expansion);
   visit("k", s.k);
   visit("tokens", s.tokens);
   visit("epochs", s.epochs);
@@ -21,6 +22,10 @@ void VisitTrainingSpec(Spec& s, Visitor&& visit) {
   visit("learning_rate", s.learning_rate);
   visit("lr_warmup_steps", s.lr_warmup_steps);
   visit("lr_decay_steps", s.lr_decay_steps);
+  visit("lr_warmup_fraction", s.lr_warmup_fraction);
+  visit("lr_decay_fraction", s.lr_decay_fraction);
+  visit("l1_warmup_fraction", s.l1_warmup_fraction);
+  visit("lr_start_fraction", s.lr_start_fraction);
   visit("adam_beta1", s.adam_beta1);
   visit("adam_beta2", s.adam_beta2);
   visit("adam_epsilon", s.adam_epsilon);

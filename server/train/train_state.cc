@@ -12,7 +12,11 @@ torch::Tensor RandomDirections(int64_t rows, int64_t d, DecoderInit init, double
                                at::Generator& generator) {
   torch::Tensor W = torch::empty({rows, d});
   if (init == DecoderInit::kZeros) return W.zero_();
-  init == DecoderInit::kNormal ? W.normal_(0, 1, generator) : W.uniform_(-1, 1, generator);
+  if (init == DecoderInit::kNormal) {
+    W.normal_(0, 1, generator);
+  } else {
+    W.uniform_(init == DecoderInit::kUniform ? -1 : 0, 1, generator);
+  }
   return W.mul_(norm / W.norm(2, {1}, /*keepdim=*/true).clamp_min_(1e-12));
 }
 
