@@ -5,8 +5,7 @@
 // `of tokenizer` is the speed of building over that of bare Encode calls on the same documents: on
 // one thread 1 would be a corpus that costs nothing but tokens, and on n threads n. Both sides run
 // in turn in one process; figures are medians of the rounds.
-#include <zlib.h>
-#include <zstd.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -17,6 +16,7 @@
 #include <iostream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -84,11 +84,28 @@ std::vector<Input> WriteInputs(const std::vector<std::string>& documents, const 
   return inputs;
 }
 
-double SecondsOf(const std::function<void()>& work) {
-  const absl::Time begin = absl::Now();
-  work();
-  return absl::ToDoubleSeconds(absl::Now() - begin);
+double CpuSeconds() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
+
+// Of each round.
+struct Times {
+  std::vector<double> seconds;
+  std::vector<double> cpu_seconds;
+
+  void Measure(const std::function<void()>& work) {
+    const double cpu_begin = CpuSeconds();
+    const absl::Time begin = absl::Now();
+    work();
+    seconds.push_back(absl::ToDoubleSeconds(absl::Now() - begin));
+    cpu_seconds.push_back(CpuSeconds() - cpu_begin);
+  }
+};
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -115,29 +132,31 @@ void Run(size_t bytes, int n_rounds) {
   double text_bytes = 0;
   for (const std::string& document : documents) text_bytes += static_cast<double>(document.size());
 
-  std::vector<double> alone;
-  std::vector<std::vector<double>> one(inputs.size());
-  std::vector<std::vector<double>> all(inputs.size());
+  Times alone;
+  std::vector<Times> one(inputs.size());
+  std::vector<Times> all(inputs.size());
   for (int round = 0; round < n_rounds; ++round) {
-    alone.push_back(SecondsOf([&] {
+    alone.Measure([&] {
       for (const std::string& document : documents) OrDie(tokenizer->Encode(document));
-    }));
+    });
     for (size_t i = 0; i < inputs.size(); ++i) {
-      one[i].push_back(SecondsOf([&] { Build(*tokenizer, dir, inputs[i].name, 1); }));
-      all[i].push_back(SecondsOf([&] { Build(*tokenizer, dir, inputs[i].name, n_cores); }));
+      one[i].Measure([&] { Build(*tokenizer, dir, inputs[i].name, 1); });
+      all[i].Measure([&] { Build(*tokenizer, dir, inputs[i].name, n_cores); });
     }
   }
-  const double encode = Median(alone);
+  const double encode = Median(alone.seconds);
+  const double encode_cpu = Median(alone.cpu_seconds);
   std::printf("%zu documents, %.1f MB of text, %d rounds; tokenizer alone %.1f MB/s\n",
               documents.size(), text_bytes / 1e6, n_rounds, text_bytes / encode / 1e6);
-  std::printf("%-12s %9s   %22s   %14s %2d %s\n", "", "", "1 thread", "", n_cores, "threads");
-  std::printf("%-12s %9s   %8s %13s   %8s %13s\n", "input", "file MB", "MB/s", "of tokenizer",
-              "MB/s", "of tokenizer");
+  std::printf("%-12s %8s %8s %8s %13s %6s\n", "input", "file MB", "threads", "MB/s", "of tokenizer",
+              "cpu");
   for (size_t i = 0; i < inputs.size(); ++i) {
-    std::printf("%-12s %9.1f   %8.1f %13.2f   %8.1f %13.2f\n", inputs[i].name.c_str(),
-                static_cast<double>(inputs[i].bytes) / 1e6, text_bytes / Median(one[i]) / 1e6,
-                encode / Median(one[i]), text_bytes / Median(all[i]) / 1e6,
-                encode / Median(all[i]));
+    for (const auto& [n_threads, times] : {std::pair{1, &one[i]}, std::pair{n_cores, &all[i]}}) {
+      const double seconds = Median(times->seconds);
+      std::printf("%-12s %8.1f %8d %8.1f %13.2f %6.2f\n", inputs[i].name.c_str(),
+                  static_cast<double>(inputs[i].bytes) / 1e6, n_threads, text_bytes / seconds / 1e6,
+                  encode / seconds, Median(times->cpu_seconds) / encode_cpu);
+    }
   }
 }
 
