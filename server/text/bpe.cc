@@ -1,5 +1,6 @@
 #include "server/text/bpe.h"
 
+#include <algorithm>
 #include <queue>
 #include <tuple>
 
@@ -11,28 +12,28 @@ uint64_t PairKey(uint32_t left, uint32_t right) { return uint64_t{left} << 32 | 
 }  // namespace
 
 void BpeMerges::AddMerge(uint32_t left, uint32_t right, uint32_t rank, uint32_t merged) {
-  merges_.try_emplace(PairKey(left, right), Merge{rank, merged});
+  merges_.insert_or_assign(PairKey(left, right), Result{rank, merged});
 }
 
-BpeMerges::Merge BpeMerges::Find(uint32_t left, uint32_t right) const {
+BpeMerges::Result BpeMerges::Find(uint32_t left, uint32_t right) const {
   const auto found = merges_.find(PairKey(left, right));
-  return found == merges_.end() ? Merge{} : found->second;
+  return found == merges_.end() ? Result{} : found->second;
 }
 
-void BpeMerges::EncodeWord(absl::string_view word, std::vector<uint32_t>* ids) const {
-  if (word.size() <= kShortWord) {
-    EncodeShort(word, ids);
+void BpeMerges::Merge(absl::Span<const uint32_t> symbols, std::vector<uint32_t>* ids) const {
+  if (symbols.size() <= kShortWord) {
+    MergeShort(symbols, ids);
   } else {
-    EncodeLong(word, ids);
+    MergeLong(symbols, ids);
   }
 }
 
 // Scans for the lowest rank after every merge: quadratic, and fastest for the words of real text.
-void BpeMerges::EncodeShort(absl::string_view word, std::vector<uint32_t>* ids) const {
+void BpeMerges::MergeShort(absl::Span<const uint32_t> word, std::vector<uint32_t>* ids) const {
   uint32_t symbols[kShortWord];
-  Merge merges[kShortWord];  // merges[i]: of symbols i and i + 1
+  Result merges[kShortWord];  // merges[i]: of symbols i and i + 1
   size_t n = word.size();
-  for (size_t i = 0; i < n; ++i) symbols[i] = byte_symbols_[static_cast<uint8_t>(word[i])];
+  std::copy(word.begin(), word.end(), symbols);
   for (size_t i = 0; i + 1 < n; ++i) merges[i] = Find(symbols[i], symbols[i + 1]);
   while (n > 1) {
     size_t best = 0;
@@ -54,7 +55,7 @@ void BpeMerges::EncodeShort(absl::string_view word, std::vector<uint32_t>* ids) 
 
 // A linked list of symbols and a heap of candidate pairs; stale candidates are dropped on the way
 // out. Keeps adversarial words of megabytes from taking quadratic time.
-void BpeMerges::EncodeLong(absl::string_view word, std::vector<uint32_t>* ids) const {
+void BpeMerges::MergeLong(absl::Span<const uint32_t> word, std::vector<uint32_t>* ids) const {
   struct Symbol {
     uint32_t id;
     bool alive = true;
@@ -69,13 +70,12 @@ void BpeMerges::EncodeLong(absl::string_view word, std::vector<uint32_t>* ids) c
     if (at < 0 || symbols[at].next < 0) return;
     const uint32_t left = symbols[at].id;
     const uint32_t right = symbols[symbols[at].next].id;
-    if (const Merge merge = Find(left, right); merge.rank != kNoRank) {
+    if (const Result merge = Find(left, right); merge.rank != kNoRank) {
       queue.emplace(merge.rank, at, left, right);
     }
   };
   for (int64_t i = 0; i < n; ++i) {
-    symbols[i] = {byte_symbols_[static_cast<uint8_t>(word[i])], true, i - 1,
-                  i + 1 < n ? i + 1 : -1};
+    symbols[i] = {word[static_cast<size_t>(i)], true, i - 1, i + 1 < n ? i + 1 : -1};
   }
   for (int64_t i = 0; i + 1 < n; ++i) offer(i);
   while (!queue.empty()) {

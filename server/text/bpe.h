@@ -4,43 +4,39 @@
 // arXiv:1508.07909; order of merges as in huggingface/tokenizers, models/bpe/word.rs.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace featurescope {
 
 // Built once, then const and thread-safe.
 class BpeMerges {
  public:
-  // The symbol that every byte starts as.
-  void SetByteSymbol(uint8_t byte, uint32_t id) { byte_symbols_[byte] = id; }
-  uint32_t ByteSymbol(uint8_t byte) const { return byte_symbols_[byte]; }
+  void Reserve(size_t n_merges) { merges_.reserve(n_merges); }
 
-  // Merges the symbols `left`, `right` into `merged`; a lower rank goes first. The first of equal
+  // Merges the symbols `left`, `right` into `merged`; a lower rank goes first. The last of equal
   // pairs counts.
   void AddMerge(uint32_t left, uint32_t right, uint32_t rank, uint32_t merged);
 
-  // Appends the ids of one word to *ids; O(n log n) for n bytes.
-  void EncodeWord(absl::string_view word, std::vector<uint32_t>* ids) const;
+  // Appends what the symbols of one word merge to; O(n log n) for n symbols.
+  void Merge(absl::Span<const uint32_t> symbols, std::vector<uint32_t>* ids) const;
 
  private:
   static constexpr uint32_t kNoRank = UINT32_MAX;
-  static constexpr size_t kShortWord = 32;  // bytes
+  static constexpr size_t kShortWord = 32;  // symbols
 
-  struct Merge {
+  struct Result {
     uint32_t rank = kNoRank;
     uint32_t id = 0;
   };
-  Merge Find(uint32_t left, uint32_t right) const;
-  void EncodeShort(absl::string_view word, std::vector<uint32_t>* ids) const;
-  void EncodeLong(absl::string_view word, std::vector<uint32_t>* ids) const;
+  Result Find(uint32_t left, uint32_t right) const;
+  void MergeShort(absl::Span<const uint32_t> symbols, std::vector<uint32_t>* ids) const;
+  void MergeLong(absl::Span<const uint32_t> symbols, std::vector<uint32_t>* ids) const;
 
-  std::array<uint32_t, 256> byte_symbols_{};
-  absl::flat_hash_map<uint64_t, Merge> merges_;
+  absl::flat_hash_map<uint64_t, Result> merges_;
 };
 
 }  // namespace featurescope

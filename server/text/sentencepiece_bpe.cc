@@ -58,7 +58,7 @@ class Merging {
   Merging(const BpeEncoder& encoder, absl::string_view text) : encoder_(encoder), text_(text) {
     symbols_.reserve(text.size());
     encoder.user_defined().Split(
-        text,
+        text, /*with_special=*/true,
         [this](absl::string_view part, size_t) {
           while (!part.empty()) {
             const size_t length = static_cast<size_t>(std::max(1, Utf8SequenceLength(part)));

@@ -12,6 +12,7 @@
 #include "server/text/added_tokens.h"
 #include "server/text/sentencepiece_encoder.h"
 #include "server/text/sentencepiece_model.h"
+#include "server/text/vocabulary.h"
 #include "server/text/word_cache.h"
 
 namespace featurescope {
@@ -19,9 +20,9 @@ namespace {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  static absl::StatusOr<std::shared_ptr<const Tokenizer>> Create(const std::string& content,
-                                                                 const std::string& path,
-                                                                 const SpecialTokens& special);
+  static absl::StatusOr<std::shared_ptr<Tokenizer>> Create(const std::string& content,
+                                                           const std::string& path,
+                                                           const SpecialTokens& special);
 
   std::string Decode(absl::Span<const uint32_t> ids) const override {
     std::string bytes;
@@ -51,11 +52,7 @@ class SentencePieceTokenizer final : public Tokenizer {
         EncodeBytes(part, &ids);
       }
     };
-    if (parse_special) {
-      special_texts_.Split(text, on_text, [&ids](uint32_t id) { ids.push_back(id); });
-    } else if (!text.empty()) {
-      on_text(text, 0);
-    }
+    special_texts_.Split(text, parse_special, on_text, [&ids](uint32_t id) { ids.push_back(id); });
     return ids;
   }
 
@@ -63,6 +60,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   struct Piece {
     std::string bytes;
     bool special = false;
+    bool is_byte = false;  // a byte piece: no token has its text
   };
 
   // Bytes that are no UTF-8, and U+2581, are no text for the model and become byte pieces.
@@ -116,10 +114,12 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   void ReadPieces();
+  absl::Status AddTokens(const std::vector<AddedToken>& tokens, const std::string& path);
 
   std::unique_ptr<const SentencePieceEncoder> encoder_;
   bool prefix_space_ = true;
   bool splits_at_spaces_ = true;
+  bool strips_ = false;        // an added token takes white space beside it with it
   std::vector<Piece> pieces_;  // by id
   AddedTokens special_texts_;
   WordCache cache_;
@@ -136,10 +136,11 @@ void SentencePieceTokenizer::ReadPieces() {
     Piece& entry = pieces_.emplace_back();
     if (piece.type == SentencePiece::Type::kByte) {
       entry.bytes = std::string(1, static_cast<char>(byte_of_id[id]));
+      entry.is_byte = true;
     } else if (!piece.is_text()) {
       entry.bytes = piece.text;
       entry.special = true;
-      special_texts_.Add(piece.text, id);
+      special_texts_.Add(piece.text, id, {.special = true});
     } else {
       entry.bytes = absl::StrReplaceAll(piece.text, {{kSpaceMark, " "}});
       const size_t text = entry.bytes.find_first_not_of(' ');
@@ -150,24 +151,57 @@ void SentencePieceTokenizer::ReadPieces() {
   }
 }
 
-absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceTokenizer::Create(
+// Tokens behind the model's own, and own ones that are found as they are.
+absl::Status SentencePieceTokenizer::AddTokens(const std::vector<AddedToken>& tokens,
+                                               const std::string& path) {
+  const std::vector<SentencePiece>& own = encoder_->model().pieces;
+  for (const AddedToken& token : tokens) {
+    if (token.id < own.size()) {
+      if (own[token.id].text != token.content) {
+        return InvalidArgument(path, ": piece ", token.id, " is ", Quoted(own[token.id].text),
+                               ", but the files beside it call it ", Quoted(token.content));
+      }
+      if (!own[token.id].is_text()) continue;  // found as it is already
+    }
+    if (token.id >= pieces_.size()) pieces_.resize(token.id + 1);
+    pieces_[token.id] = {token.content, token.options.special, /*is_byte=*/false};
+    special_texts_.Add(token.content, token.id, token.options);
+    strips_ = strips_ || token.options.lstrip || token.options.rstrip;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<Tokenizer>> SentencePieceTokenizer::Create(
     const std::string& content, const std::string& path, const SpecialTokens& special) {
   ASSIGN_OR_RETURN(SentencePieceModel model, ReadSentencePieceModel(content, path));
   auto tokenizer = std::make_shared<SentencePieceTokenizer>();
   tokenizer->prefix_space_ = model.add_dummy_prefix;
-  tokenizer->bos_id_ = model.bos_id;
-  tokenizer->eos_id_ = model.eos_id;
-  tokenizer->adds_bos_ = model.bos_id.has_value() && special.add_bos_token.value_or(true);
   tokenizer->encoder_ = SentencePieceEncoder::Create(std::move(model));
   tokenizer->ReadPieces();
+  RETURN_IF_ERROR(tokenizer->AddTokens(special.added, path));
+  std::vector<Piece>& pieces = tokenizer->pieces_;
+  const auto find = [&pieces](absl::string_view text) -> std::optional<uint32_t> {
+    for (uint32_t id = 0; id < pieces.size(); ++id) {
+      if (!text.empty() && pieces[id].bytes == text && !pieces[id].is_byte) return id;
+    }
+    return std::nullopt;
+  };
+  const auto exists = [&pieces](uint32_t id) { return id < pieces.size(); };
+  const SentencePieceModel& own = tokenizer->encoder_->model();
+  const ChosenSpecialTokens chosen =
+      ChooseSpecialTokens(special, {false, std::nullopt, own.bos_id, own.eos_id, find, exists});
+  tokenizer->SetSpecialTokens(chosen);
+  for (uint32_t id : chosen.special_ids) pieces[id].special = true;
+  tokenizer->keeps_text_ = !tokenizer->strips_;
   tokenizer->hash_ = Sha256Hex(content);
-  return std::shared_ptr<const Tokenizer>(std::move(tokenizer));
+  return std::shared_ptr<Tokenizer>(std::move(tokenizer));
 }
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceFromModel(
-    const std::string& content, const std::string& path, const SpecialTokens& special) {
+absl::StatusOr<std::shared_ptr<Tokenizer>> SentencePieceFromModel(const std::string& content,
+                                                                  const std::string& path,
+                                                                  const SpecialTokens& special) {
   return SentencePieceTokenizer::Create(content, path, special);
 }
 

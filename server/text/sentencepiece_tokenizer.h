@@ -15,12 +15,14 @@
 
 namespace featurescope {
 
-// Builds the tokenizer from the content of a tokenizer.model. `path` is for messages.
+// Builds the tokenizer from the content of a tokenizer.model. `path` is for messages. Added tokens
+// of the files beside it are found in texts, too.
 //
 //   Unimplemented    a word or character model; a model that cannot keep every text: without byte
 //                    fallback, or with a normalizer that changes it
-//   InvalidArgument  no SentencePiece model
-absl::StatusOr<std::shared_ptr<const Tokenizer>> SentencePieceFromModel(
-    const std::string& content, const std::string& path, const SpecialTokens& special);
+//   InvalidArgument  no SentencePiece model, or an added token that disagrees with it
+absl::StatusOr<std::shared_ptr<Tokenizer>> SentencePieceFromModel(const std::string& content,
+                                                                  const std::string& path,
+                                                                  const SpecialTokens& special);
 
 }  // namespace featurescope

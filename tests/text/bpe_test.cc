@@ -33,15 +33,13 @@ Ids EncodeSlowly(const MergeTable& merges, Ids ids) {
 
 TEST(BpeTest, LowestRankGoesFirst) {
   BpeMerges merges;
-  for (int b = 0; b < 256; ++b)
-    merges.SetByteSymbol(static_cast<uint8_t>(b), static_cast<uint32_t>(b));
   merges.AddMerge('b', 'c', 0, 300);
   merges.AddMerge('a', 'b', 1, 301);
   merges.AddMerge('a', 300, 2, 302);
   Ids ids;
-  merges.EncodeWord("abc", &ids);
-  merges.EncodeWord("ab", &ids);
-  merges.EncodeWord("", &ids);
+  merges.Merge({'a', 'b', 'c'}, &ids);
+  merges.Merge({'a', 'b'}, &ids);
+  merges.Merge({}, &ids);
   EXPECT_THAT(ids, ElementsAre(302, 301));
 }
 
@@ -51,39 +49,45 @@ TEST(BpeTest, ShortAndLongWordsFollowTheDefinition) {
     // Random merges over three letters; products may be re-used and have any rank.
     BpeMerges merges;
     MergeTable table;
-    for (int b = 0; b < 256; ++b)
-      merges.SetByteSymbol(static_cast<uint8_t>(b), static_cast<uint32_t>(b));
     Ids symbols = {'a', 'b', 'c'};
     for (uint32_t i = 0; i < 30; ++i) {
       const uint32_t left = symbols[random() % symbols.size()];
       const uint32_t right = symbols[random() % symbols.size()];
       const uint32_t rank = static_cast<uint32_t>(random() % 1000) * 30 + i;
       merges.AddMerge(left, right, rank, 300 + i);
-      table.try_emplace({left, right}, std::make_pair(rank, 300 + i));
+      table.insert_or_assign({left, right}, std::make_pair(rank, 300 + i));
       symbols.push_back(300 + i);
     }
     for (size_t length : {size_t{1}, size_t{2}, size_t{5}, size_t{31}, size_t{32}, size_t{33},
                           size_t{34}, size_t{80}}) {
-      std::string word;
-      for (size_t i = 0; i < length; ++i) word.push_back(static_cast<char>('a' + random() % 3));
+      Ids word;
+      for (size_t i = 0; i < length; ++i) word.push_back(static_cast<uint32_t>('a' + random() % 3));
       Ids ids;
-      merges.EncodeWord(word, &ids);
-      ASSERT_EQ(ids, EncodeSlowly(table, Ids(word.begin(), word.end()))) << word;
+      merges.Merge(word, &ids);
+      ASSERT_EQ(ids, EncodeSlowly(table, word));
     }
   }
 }
 
+TEST(BpeTest, TheLastOfEqualPairsCounts) {
+  BpeMerges merges;
+  merges.AddMerge('a', 'b', 0, 300);
+  merges.AddMerge('b', 'c', 1, 301);
+  merges.AddMerge('a', 'b', 2, 300);
+  Ids ids;
+  merges.Merge({'a', 'b', 'c'}, &ids);
+  EXPECT_THAT(ids, ElementsAre('a', 301));
+}
+
 TEST(BpeTest, AWordOfMegabytesIsEncodedInReasonableTime) {
   BpeMerges merges;
-  for (int b = 0; b < 256; ++b)
-    merges.SetByteSymbol(static_cast<uint8_t>(b), static_cast<uint32_t>(b));
   uint32_t last = 'a';
   for (uint32_t i = 0; i < 10; ++i) {
     merges.AddMerge(last, last, i, 300 + i);
     last = 300 + i;
   }
   Ids ids;
-  merges.EncodeWord(std::string(1 << 20, 'a'), &ids);
+  merges.Merge(Ids(1 << 20, 'a'), &ids);
   EXPECT_EQ(ids, Ids(1 << 10, 309));
 }
 

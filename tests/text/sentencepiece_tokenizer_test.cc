@@ -28,8 +28,8 @@ std::string SmallModel(bool with_bytes = true,
          BytesField(3, normalizer);
 }
 
-absl::StatusOr<std::shared_ptr<const Tokenizer>> FromModel(const std::string& model,
-                                                           const SpecialTokens& special = {}) {
+absl::StatusOr<std::shared_ptr<Tokenizer>> FromModel(const std::string& model,
+                                                     const SpecialTokens& special = {}) {
   return SentencePieceFromModel(model, "dir/tokenizer.model", special);
 }
 
@@ -138,7 +138,7 @@ TEST(SentencePieceTest, TextsOfSpaceMarksTakeTimeThatGrowsWithTheirLengthOnly) {
 TEST(TokenizerTest, TokenizerModelStandsInForAJsonOfAnotherKind) {
   TempDir dir;
   WriteBytes(dir / "tokenizer.json",
-             R"({"model": {"type": "BPE"}, "normalizer": {"type": "Prepend"}})");
+             R"({"model": {"type": "BPE"}, "normalizer": {"type": "Nmt"}})");
   EXPECT_EQ(Tokenizer::Load(dir.path()).status().code(), absl::StatusCode::kUnimplemented);
   WriteBytes(dir / "tokenizer.model", SmallModel());
   auto tokenizer = Tokenizer::Load(dir.path());

@@ -1,14 +1,14 @@
-#include "server/text/byte_level_bpe.h"
+#include "server/text/tokenizer_json.h"
 
+#include <random>
 #include <thread>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tests/formats/test_files.h"
 #include "tests/text/round_trip.h"
+#include "tests/text/small_tokenizer.h"
 
 namespace featurescope {
 namespace {
@@ -18,44 +18,16 @@ using ::testing::HasSubstr;
 using Json = nlohmann::json;
 using Ids = std::vector<uint32_t>;
 
-// A tokenizer.json with the byte alphabet as ids 0 to 255 and two merges behind it.
-Json SmallTokenizer() {
-  Json vocab = Json::object();
-  uint32_t next = 0x100;
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
-    const uint32_t code = printable ? byte : next++;
-    std::string entry;
-    if (code < 0x80) {
-      entry = std::string(1, static_cast<char>(code));
-    } else {
-      entry = {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
-    }
-    vocab[entry] = byte;
-  }
-  vocab["he"] = 256;
-  vocab["\u0120he"] = 257;
-  Json json;
-  json["added_tokens"] = Json::array({{{"id", 258}, {"content", "<|end|>"}, {"special", true}},
-                                      {{"id", 259}, {"content", "<tool>"}, {"special", false}}});
-  json["normalizer"] = nullptr;
-  json["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}};
-  json["post_processor"] = nullptr;
-  json["decoder"] = {{"type", "ByteLevel"}};
-  json["model"] = {{"type", "BPE"}, {"vocab", vocab}, {"merges", {"h e", "\u0120 he"}}};
-  return json;
-}
-
-absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(const Json& json,
-                                                          const SpecialTokens& special = {}) {
-  return ByteLevelBpeFromJson(json.dump(), "dir/tokenizer.json", special);
+absl::StatusOr<std::shared_ptr<Tokenizer>> FromJson(const Json& json,
+                                                    const SpecialTokens& special = {}) {
+  return TokenizerFromJson(json.dump(), "dir/tokenizer.json", special);
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Demo() {
   return Tokenizer::Load(SourcePath("deploy/demo"));
 }
 
-TEST(ByteLevelBpeTest, MergesBytesAndKeepsAddedTokens) {
+TEST(TokenizerJsonTest, MergesBytesAndKeepsAddedTokens) {
   auto tokenizer = FromJson(SmallTokenizer());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_THAT(*(*tokenizer)->Encode("he he<|end|>h<tool>"), ElementsAre(256, 257, 258, 'h', 259));
@@ -72,20 +44,20 @@ TEST(ByteLevelBpeTest, MergesBytesAndKeepsAddedTokens) {
   EXPECT_FALSE((*tokenizer)->adds_bos());
 }
 
-TEST(ByteLevelBpeTest, InvalidBytesAreTheirOwnSymbolsBetweenUsualNeighbours) {
+TEST(TokenizerJsonTest, InvalidBytesAreTheirOwnSymbolsBetweenUsualNeighbours) {
   auto tokenizer = FromJson(SmallTokenizer());
   ASSERT_TRUE(tokenizer.ok());
   EXPECT_THAT(*(*tokenizer)->Encode("he\xff\xc3 he\xe2\x82"),
               ElementsAre(256, 0xff, 0xc3, 257, 0xe2, 0x82));
 }
 
-TEST(ByteLevelBpeTest, MergesMayBePairsOfStrings) {
+TEST(TokenizerJsonTest, MergesMayBePairsOfStrings) {
   Json json = SmallTokenizer();
   json["model"]["merges"] = Json::array({{"h", "e"}, {"\u0120", "he"}});
   EXPECT_THAT(*(*FromJson(json))->Encode(" he"), ElementsAre(257));
 }
 
-TEST(ByteLevelBpeTest, WithIgnoreMergesAWholeWordIsItsToken) {
+TEST(TokenizerJsonTest, WithIgnoreMergesAWholeWordIsItsToken) {
   Json json = SmallTokenizer();
   json["model"]["vocab"]["xyz"] = 300;
   EXPECT_THAT(*(*FromJson(json))->Encode("xyz"), ElementsAre('x', 'y', 'z'));
@@ -93,79 +65,61 @@ TEST(ByteLevelBpeTest, WithIgnoreMergesAWholeWordIsItsToken) {
   EXPECT_THAT(*(*FromJson(json))->Encode("xyz xyz"), ElementsAre(300, ' ', 'x', 'y', 'z'));
 }
 
-TEST(ByteLevelBpeTest, BosComesFromTheFilesBesideIt) {
-  SpecialTokens special;
-  special.bos_token = "<|end|>";
-  auto tokenizer = *FromJson(SmallTokenizer(), special);
-  EXPECT_EQ(tokenizer->bos_id(), 258u);
-  EXPECT_TRUE(tokenizer->adds_bos());
-  special.add_bos_token = false;
-  EXPECT_FALSE((*FromJson(SmallTokenizer(), special))->adds_bos());
-  special.add_bos_token.reset();
-  special.tokenizer_class = "GPTNeoXTokenizer";
-  EXPECT_FALSE((*FromJson(SmallTokenizer(), special))->adds_bos());
-
-  SpecialTokens by_id;
-  by_id.bos_token_id = 258;
-  by_id.eos_token_id = 99999;  // of a model with padding rows
-  EXPECT_EQ((*FromJson(SmallTokenizer(), by_id))->bos_id(), 258u);
-  EXPECT_FALSE((*FromJson(SmallTokenizer(), by_id))->eos_id().has_value());
-
-  Json json = SmallTokenizer();
-  json["post_processor"] = {
-      {"type", "TemplateProcessing"},
-      {"single", Json::array({{{"SpecialToken", {{"id", "<|end|>"}, {"type_id", 0}}}},
-                              {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}})}};
-  EXPECT_EQ((*FromJson(json))->bos_id(), 258u);
-  EXPECT_TRUE((*FromJson(json))->adds_bos());
-}
-
-TEST(ByteLevelBpeTest, OtherKindsAreRefusedByName) {
+TEST(TokenizerJsonTest, OtherKindsAreRefusedByName) {
   const auto expect = [](const Json& json, const char* name) {
     const absl::Status status = FromJson(json).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << name << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr(name));
     EXPECT_THAT(std::string(status.message()), HasSubstr("dir/tokenizer.json"));
   };
+  const auto with = [](const char* section, const Json& value) {
+    Json json = SmallTokenizer();
+    json[section] = value;
+    return json;
+  };
+  for (const char* type : {"WordPiece", "WordLevel", "Foo"}) {
+    Json json = SmallTokenizer();
+    json["model"]["type"] = type;
+    expect(json, type);
+  }
+  for (const char* type : {"BertNormalizer", "Nmt", "ByteLevel"}) {
+    expect(with("normalizer", {{"type", type}}), type);
+    expect(with("normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", type}}}}}), type);
+  }
+  for (const char* type : {"BertPreTokenizer", "CharDelimiterSplit", "UnicodeScripts"}) {
+    expect(with("pre_tokenizer", {{"type", type}}), type);
+  }
+  for (const char* type : {"WordPiece", "BPEDecoder", "CTC"}) {
+    expect(with("decoder", {{"type", type}}), type);
+  }
+  for (const char* type : {"BertProcessing", "RobertaProcessing"}) {
+    expect(with("post_processor", {{"type", type}}), type);
+  }
+  expect(with("extra", 1), "extra");
+  expect(with("normalizer", {{"type", "NFC"}, {"strict", true}}), "strict");
+  expect(with("decoder", {{"type", "ByteLevel"}, {"errors", "strict"}}), "errors");
+  expect(with("pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}, {"hex", 1}}),
+         "hex");
+  const std::pair<const char*, Json> options[] = {{"dropout", 0.1},
+                                                  {"end_of_word_suffix", "</w>"},
+                                                  {"continuing_subword_prefix", "##"},
+                                                  {"cache_capacity", 7}};
+  for (const auto& [key, value] : options) {
+    Json json = SmallTokenizer();
+    json["model"][key] = value;
+    expect(json, key);
+  }
   Json json = SmallTokenizer();
-  json["model"]["type"] = "WordPiece";
-  expect(json, "WordPiece");
-  json = SmallTokenizer();
-  json["normalizer"] = {{"type", "NFC"}};
-  expect(json, "NFC");
-  json = SmallTokenizer();
-  json["pre_tokenizer"] = {{"type", "Metaspace"}};
-  expect(json, "Metaspace");
-  json["pre_tokenizer"] = nullptr;
-  expect(json, "pre_tokenizer");
-  json["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", true}};
-  expect(json, "add_prefix_space");
-  json["pre_tokenizer"] = {{"type", "ByteLevel"}};
-  expect(json, "add_prefix_space");
-  json["pre_tokenizer"] = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
-  expect(json, "use_regex");
-  json = SmallTokenizer();
-  json["decoder"] = {{"type", "WordPiece"}};
-  expect(json, "decoder");
-  json = SmallTokenizer();
+  json["added_tokens"][0]["fuzzy"] = true;
+  expect(json, "fuzzy");
+  // Without bytes, what is not in the vocabulary would be dropped.
+  json = with("pre_tokenizer", nullptr);
+  expect(json, "byte_fallback");
   json["model"]["byte_fallback"] = true;
   expect(json, "byte_fallback");
-  json = SmallTokenizer();
-  json["model"]["dropout"] = 0.1;
-  expect(json, "dropout");
-  json = SmallTokenizer();
-  json["model"]["end_of_word_suffix"] = "</w>";
-  expect(json, "end_of_word_suffix");
-  json = SmallTokenizer();
-  json["added_tokens"][0]["lstrip"] = true;
-  expect(json, "lstrip");
-  json = SmallTokenizer();
-  json["post_processor"] = {{"type", "BertProcessing"}};
-  expect(json, "BertProcessing");
 }
 
-TEST(ByteLevelBpeTest, BadFilesAreRefusedSayingWhy) {
+TEST(TokenizerJsonTest, BadFilesAreRefusedSayingWhy) {
   const auto expect = [](const Json& json, const char* message) {
     const absl::Status status = FromJson(json).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << message << status;
@@ -182,6 +136,8 @@ TEST(ByteLevelBpeTest, BadFilesAreRefusedSayingWhy) {
   expect(json, "\"he\"");
   json["model"]["vocab"]["he"] = 4000000000u;
   expect(json, "\"he\"");
+  json["model"]["vocab"]["he"] = 200000;  // in a vocabulary of 258
+  expect(json, "allowed is [0, 67600]");
   json["model"]["vocab"]["he"] = 1.5;
   expect(json, "\"he\"");
   json = SmallTokenizer();
@@ -203,13 +159,30 @@ TEST(ByteLevelBpeTest, BadFilesAreRefusedSayingWhy) {
   json["added_tokens"][0] = {{"id", 258}, {"content", ""}};
   expect(json, "empty");
   json = SmallTokenizer();
+  json["model"]["unk_token"] = "<?>";
+  json["pre_tokenizer"] = nullptr;
+  expect(json, "unk_token");
+  json = SmallTokenizer();
+  json["pre_tokenizer"] = {{"type", "ByteLevel"}};
+  expect(json, "add_prefix_space");
+  json["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"String", ""}}}, {"behavior", "Isolated"}};
+  expect(json, "empty");
+  json["pre_tokenizer"] = {
+      {"type", "Split"}, {"pattern", {{"Regex", "("}}}, {"behavior", "Isolated"}};
+  expect(json, "pattern (");
+  json["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "__"}};
+  expect(json, "replacement");
+  json["pre_tokenizer"] = 7;
+  expect(json, "pre_tokenizer");
+  json = SmallTokenizer();
   json.erase("model");
   expect(json, "\"model\"");
   expect(Json::array(), "object");
-  EXPECT_FALSE(ByteLevelBpeFromJson("{\"model\":", "t", {}).ok());
+  EXPECT_FALSE(TokenizerFromJson("{\"model\":", "t", {}).ok());
 }
 
-TEST(ByteLevelBpeTest, AllExpectedIdsOfGpt2) {
+TEST(TokenizerJsonTest, AllExpectedIdsOfGpt2) {
   const std::string dir = SharedPath("data/tokenizers/gpt2");
   if (!std::filesystem::exists(dir)) GTEST_SKIP() << dir << " is not here";
   auto tokenizer = Tokenizer::Load(dir);
@@ -227,7 +200,7 @@ TEST(ByteLevelBpeTest, AllExpectedIdsOfGpt2) {
   EXPECT_THAT(*(*tokenizer)->Encode("a<|endoftext|>b"), ElementsAre(64, 50256, 65));
 }
 
-TEST(ByteLevelBpeTest, AllExpectedIdsOfTheDemoModel) {
+TEST(TokenizerJsonTest, AllExpectedIdsOfTheDemoModel) {
   auto loaded = Demo();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   auto tokenizer = *loaded;
@@ -245,14 +218,36 @@ TEST(ByteLevelBpeTest, AllExpectedIdsOfTheDemoModel) {
   EXPECT_TRUE(tokenizer->adds_bos());
 }
 
-TEST(ByteLevelBpeTest, EveryTextSurvivesARoundTrip) {
+TEST(TokenizerJsonTest, TheConfigBesideItDecidesOnThePrefixSpace) {
+  SpecialTokens special;
+  special.add_prefix_space = true;
+  auto tokenizer = *FromJson(SmallTokenizer(), special);
+  EXPECT_THAT(*tokenizer->Encode("he"), ElementsAre(257));
+  EXPECT_FALSE(tokenizer->keeps_text());
+  EXPECT_TRUE((*FromJson(SmallTokenizer()))->keeps_text());
+}
+
+TEST(TokenizerJsonTest, AddedTokensOfTheConfigAreFoundToo) {
+  SpecialTokens special;
+  special.added.push_back({"<pad>", 260, false, {.special = true}});
+  special.added.push_back({"he", 256, false, {}});
+  auto tokenizer = FromJson(SmallTokenizer(), special);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_THAT(*(*tokenizer)->Encode("a<pad> he"), ElementsAre('a', 260, ' ', 256));
+  special.added[0].id = 3;
+  EXPECT_FALSE(FromJson(SmallTokenizer(), special).ok());
+}
+
+TEST(TokenizerJsonTest, EveryTextSurvivesARoundTrip) {
   const auto demo = Demo();
   ASSERT_TRUE(demo.ok()) << demo.status();
   const auto small = FromJson(SmallTokenizer());
   std::mt19937 random(7);
   for (int round = 0; round < 5000; ++round) {
     const std::string text = HardText(&random);
-    for (const auto& tokenizer : {*demo, *small}) {
+    for (const std::shared_ptr<const Tokenizer>& tokenizer :
+         {*demo, std::shared_ptr<const Tokenizer>(*small)}) {
+      ASSERT_TRUE(tokenizer->keeps_text());
       for (bool parse_special : {true, false}) {
         const Ids ids = *tokenizer->Encode(text, parse_special);
         ASSERT_EQ(tokenizer->Decode(ids), text);
@@ -264,14 +259,14 @@ TEST(ByteLevelBpeTest, EveryTextSurvivesARoundTrip) {
   }
 }
 
-TEST(ByteLevelBpeTest, EndlessWordsAreCutNotRefused) {
+TEST(TokenizerJsonTest, EndlessWordsAreCutNotRefused) {
   auto tokenizer = *FromJson(SmallTokenizer());
   std::string text;
   while (text.size() < (2u << 20) + 100) text += "h\u00e9";
   EXPECT_EQ(tokenizer->Decode(*tokenizer->Encode(text)), text);
 }
 
-TEST(ByteLevelBpeTest, ThreadsShareOneTokenizer) {
+TEST(TokenizerJsonTest, ThreadsShareOneTokenizer) {
   auto loaded = Demo();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   auto tokenizer = *loaded;
@@ -300,26 +295,6 @@ TEST(TokenizerTest, ADirectoryWithoutTokenizerNamesBothFiles) {
   const absl::Status status = Tokenizer::Load(dir.path()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.json nor tokenizer.model"));
-}
-
-TEST(TokenizerTest, ReadsTheFilesBesideTheTokenizer) {
-  TempDir dir;
-  WriteBytes(dir / "tokenizer.json", SmallTokenizer().dump());
-  WriteBytes(dir / "tokenizer_config.json",
-             R"({"bos_token": {"content": "<|end|>"}, "tokenizer_class": "GPT2TokenizerFast"})");
-  WriteBytes(dir / "config.json", R"({"eos_token_id": [259, 3]})");
-  auto tokenizer = Tokenizer::Load(dir.path());
-  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
-  EXPECT_EQ((*tokenizer)->bos_id(), 258u);
-  EXPECT_EQ((*tokenizer)->eos_id(), 259u);
-  EXPECT_TRUE((*tokenizer)->IsSpecial(259));
-  EXPECT_TRUE((*tokenizer)->adds_bos());
-  EXPECT_EQ((*tokenizer)->hash().size(), 64u);
-  WriteBytes(dir / "tokenizer_config.json", R"({"add_bos_token": "yes"})");
-  EXPECT_THAT(std::string(Tokenizer::Load(dir.path()).status().message()),
-              HasSubstr("add_bos_token"));
-  WriteBytes(dir / "tokenizer_config.json", "{");
-  EXPECT_FALSE(Tokenizer::Load(dir.path()).ok());
 }
 
 }  // namespace
