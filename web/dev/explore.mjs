@@ -44,7 +44,8 @@ function* likely(seed, feature, steered) {
 
 async function* generate(request, context) {
   const [edit] = request.interventions;
-  const prompt = tokenize(decoder.decode(request.prompt.input.value));
+  const text = request.messages.length > 0 ? request.messages.map((m) => `${m.role}: ${m.content}\n`).join("") : decoder.decode(request.prompt.input.value);
+  const prompt = tokenize(text);
   const n = request.maxNewTokens || 64;
   yield { event: { case: "started", value: { prompt } } };
   const seed = `${request.sampling.seed}${request.sampling.temperature}`;
@@ -70,6 +71,17 @@ export function addExplore(router) {
     computeActivations: async (request) => {
       await sleep(60);
       return compute(request);
+    },
+    checkSae: async () => {
+      await sleep(400);
+      return {
+        verdict: 3,
+        asBound: { explainedVariance: 0.12, l0: 812, normRatio: 2.4, cosine: 0.41 },
+        better: [{ change: "another hook point: add it again with --hook blocks.3.hook_resid_post", explainedVariance: 0.83, l0: 31, normRatio: 0.98, cosine: 0.93 }],
+        findings: ["explained variance is 0.12; SAEs that are read as they were trained have at least 0.5, most 0.7 to 0.99", "likely cause: explained variance rises from 0.12 to 0.83 with another hook point: add it again with --hook blocks.3.hook_resid_post"],
+        nTokens: 512n,
+        nTried: 17,
+      };
     },
     generate,
   });

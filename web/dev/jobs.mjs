@@ -37,6 +37,10 @@ function point(step) {
 function state(job) {
   if (job.state !== JobState.RUNNING) return job;
   const progress = (stepNow() % total_steps) / total_steps;
+  if (job.spec.case === "importing") {
+    const bytes = (share) => BigInt(Math.round(share * 5.5e8));
+    return { ...job, progress, phase: "downloading", etaSeconds: (1 - progress) * 60, transfer: { bytesDone: bytes(progress), bytesTotal: bytes(1), bytesPerSecond: 9.2e6, filesDone: Math.floor(progress * 4), filesTotal: 4 } };
+  }
   return { ...job, progress, tokensPerSecond: 10240, etaSeconds: (1 - progress) * 480 };
 }
 
@@ -82,6 +86,7 @@ export function addJobs(router) {
       if (spec.architecture === "topk" && spec.k > spec.dSae) throw badRequest("spec.k", `${spec.k} is out of range [1, ${spec.dSae}]`);
       return submit({ case: "training", value: spec });
     },
+    submitImport: ({ spec }) => submit({ case: "importing", value: spec }),
     submitIndexing: ({ spec }) => submit({ case: "indexing", value: spec }),
     getJob: ({ jobId }) => state(find(jobId)),
     listJobs: () => ({ jobs: [...jobs.values()].map(state) }),

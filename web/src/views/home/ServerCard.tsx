@@ -18,6 +18,8 @@ export function ServerCard() {
     ["Processor", data.cpuCapability],
     ["BLAS", data.blas],
     ["Threads", String(data.threads)],
+    ["Models compute in", data.dtype],
+    ["Hub", data.hubEndpoint.replace(/^https?:\/\//, "")],
     ["Memory", `${formatBytes(data.memoryUsedBytes)} of ${formatBytes(data.memoryBudgetBytes)}`],
     ["Queue", `${data.queueDepth} of ${data.queueLimit}`],
     ["Up for", formatDuration(Number(data.uptimeSeconds))],
