@@ -144,7 +144,7 @@ const std::string* HttpHeaders::Find(absl::string_view name) const {
 struct HttpSession::Exchange {
   const HttpRequest& request;
   CURL* easy;
-  HttpResponse* response;
+  HttpAnswer* response;
   size_t header_bytes = 0;
   bool started = false;
   bool enough = false;  // the rest of the body does not matter
@@ -222,13 +222,13 @@ HttpSession::~HttpSession() {
   curl_multi_cleanup(multi_);
 }
 
-absl::StatusOr<HttpResponse> HttpSession::Send(const HttpRequest& request) {
+absl::StatusOr<HttpAnswer> HttpSession::Send(const HttpRequest& request) {
   if (multi_ == nullptr || easy_ == nullptr) return ResourceExhausted("libcurl: out of memory");
   ASSIGN_OR_RETURN(const HttpOrigin home, HttpOrigin::Of(request.url));
   std::string url = request.url;
   std::vector<HttpHeaders> redirects;
   while (true) {
-    HttpResponse response;
+    HttpAnswer response;
     response.url = url;
     response.redirects = redirects;
     ASSIGN_OR_RETURN(const HttpOrigin origin, HttpOrigin::Of(url));
@@ -271,7 +271,7 @@ void HttpSession::Configure(const HttpRequest& request, const std::string& url,
 }
 
 absl::Status HttpSession::SendOnce(const HttpRequest& request, const std::string& url,
-                                   bool with_token, HttpResponse* response) {
+                                   bool with_token, HttpAnswer* response) {
   Exchange exchange{request, easy_, response};
   Configure(request, url, &exchange);
   HeaderList headers;

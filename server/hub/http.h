@@ -51,7 +51,7 @@ class HttpHeaders {
   std::vector<std::pair<std::string, std::string>> fields_;
 };
 
-struct HttpResponse {
+struct HttpAnswer {
   int status = 0;
   std::string url;  // that answered
   HttpHeaders headers;
@@ -66,9 +66,9 @@ struct HttpRequest {
   std::string token;                 // sent as a bearer to the origin of `url` only
   // Follow redirects to other origins too; otherwise such a redirect is the answer.
   bool leave_origin = true;
-  uint64_t max_body_bytes = 64u << 10;  // into HttpResponse::body; more is an error
+  uint64_t max_body_bytes = 64u << 10;  // into HttpAnswer::body; more is an error
   // With it, the body of a 200 or 206 goes there in pieces; on_start comes before the first.
-  std::function<absl::Status(const HttpResponse&)> on_start;
+  std::function<absl::Status(const HttpAnswer&)> on_start;
   std::function<absl::Status(absl::string_view)> on_body;
   // Polled every 100 ms; an error ends the exchange with it.
   std::function<absl::Status()> check;
@@ -96,12 +96,12 @@ class HttpSession {
   //                       redirects; a proxy that cannot be used
   //   ResourceExhausted   a body larger than max_body_bytes
   //   any                 what on_start, on_body or check returned
-  absl::StatusOr<HttpResponse> Send(const HttpRequest& request);
+  absl::StatusOr<HttpAnswer> Send(const HttpRequest& request);
 
  private:
   struct Exchange;
   absl::Status SendOnce(const HttpRequest& request, const std::string& url, bool with_token,
-                        HttpResponse* response);
+                        HttpAnswer* response);
   void Configure(const HttpRequest& request, const std::string& url, Exchange* exchange);
   // Runs the exchange to its end.
   absl::Status Drive(const HttpRequest& request, Exchange* exchange);

@@ -77,7 +77,7 @@ absl::Status HubClient::Repeat(const std::function<Outcome()>& attempt,
 }
 
 // What an answer other than 200 or 206 means for the attempt.
-HubClient::Outcome HubClient::Judge(const HttpResponse& response, const std::string& repo,
+HubClient::Outcome HubClient::Judge(const HttpAnswer& response, const std::string& repo,
                                     const std::string& what) {
   Outcome outcome;
   outcome.status = Refusal(response, repo, what);
@@ -90,7 +90,7 @@ HubClient::Outcome HubClient::Judge(const HttpResponse& response, const std::str
   return outcome;
 }
 
-absl::Status HubClient::Refusal(const HttpResponse& response, const std::string& repo,
+absl::Status HubClient::Refusal(const HttpAnswer& response, const std::string& repo,
                                 const std::string& what) const {
   const std::string subject =
       what.empty() ? repo : absl::StrCat(repo, ": ", absl::CHexEscape(what));
@@ -141,11 +141,11 @@ absl::Status HubClient::Refusal(const HttpResponse& response, const std::string&
   }
 }
 
-absl::StatusOr<HttpResponse> HubClient::Get(HttpRequest request, const std::string& repo,
-                                            const std::string& what) {
+absl::StatusOr<HttpAnswer> HubClient::Get(HttpRequest request, const std::string& repo,
+                                          const std::string& what) {
   if (IsOfHub(request.url)) request.token = options_.token;
   request.check = check_;
-  absl::StatusOr<HttpResponse> response;
+  absl::StatusOr<HttpAnswer> response;
   RETURN_IF_ERROR(Repeat([&]() -> Outcome {
     response = session_.Send(request);
     if (!response.ok()) return {response.status(), absl::IsUnavailable(response.status())};
@@ -165,7 +165,7 @@ absl::StatusOr<HubListing> HubClient::List(const std::string& repo, const std::s
   HttpRequest request;
   request.url = ApiUrl(repo, absl::StrCat("/revision/", PercentEncode(revision)));
   request.max_body_bytes = kMaxApiBytes;
-  ASSIGN_OR_RETURN(const HttpResponse response, Get(std::move(request), repo, revision));
+  ASSIGN_OR_RETURN(const HttpAnswer response, Get(std::move(request), repo, revision));
   ASSIGN_OR_RETURN(listing.commit, ParseCommit(response.body, ShownUrl(response.url)));
   const absl::Status tree = ListTree(&listing);
   // Mirrors often lack this call; the older one has no pages.
@@ -187,7 +187,7 @@ absl::Status HubClient::ListTree(HubListing* listing) {
     HttpRequest request;
     request.url = url;
     request.max_body_bytes = kMaxApiBytes;
-    ASSIGN_OR_RETURN(const HttpResponse response, Get(std::move(request), listing->repo, ""));
+    ASSIGN_OR_RETURN(const HttpAnswer response, Get(std::move(request), listing->repo, ""));
     RETURN_IF_ERROR(AppendTree(response.body, ShownUrl(response.url), &listing->files));
     const std::string* link = response.headers.Find("link");
     const std::string next = link == nullptr ? "" : NextPage(*link);
@@ -202,7 +202,7 @@ absl::Status HubClient::ListSiblings(const std::string& revision, HubListing* li
   HttpRequest request;
   request.url = ApiUrl(listing->repo, absl::StrCat("/revision/", listing->commit, "?blobs=true"));
   request.max_body_bytes = kMaxApiBytes;
-  ASSIGN_OR_RETURN(const HttpResponse response, Get(std::move(request), listing->repo, revision));
+  ASSIGN_OR_RETURN(const HttpAnswer response, Get(std::move(request), listing->repo, revision));
   return AppendSiblings(response.body, ShownUrl(response.url), &listing->files);
 }
 
@@ -213,7 +213,7 @@ absl::StatusOr<HubFile> HubClient::Resolve(const std::string& repo, const std::s
   request.url = FileUrl(repo, commit, path);
   request.head = true;
   request.leave_origin = false;
-  ASSIGN_OR_RETURN(const HttpResponse response, Get(std::move(request), repo, path));
+  ASSIGN_OR_RETURN(const HttpAnswer response, Get(std::move(request), repo, path));
   HubFile file;
   file.path = path;
   RETURN_IF_ERROR(ReadFileHeaders(response, commit, &file));
@@ -230,7 +230,7 @@ absl::Status HubClient::Download(const std::string& repo, const std::string& com
   request.url = FileUrl(repo, commit, file.path);
   request.token = options_.token;
   request.check = check_;
-  request.on_start = [&](const HttpResponse& response) -> absl::Status {
+  request.on_start = [&](const HttpAnswer& response) -> absl::Status {
     RETURN_IF_ERROR(CheckFileHeaders(response, commit, file));
     // Without a range of ours the answer is the whole file.
     if (response.status == 200 && sink->size() > 0) return sink->Restart();
@@ -243,7 +243,7 @@ absl::Status HubClient::Download(const std::string& repo, const std::string& com
     if (sink->size() == file.size) return {};
     request.headers.clear();
     if (sink->size() > 0) request.headers = {absl::StrCat("Range: bytes=", sink->size(), "-")};
-    const absl::StatusOr<HttpResponse> response = session_.Send(request);
+    const absl::StatusOr<HttpAnswer> response = session_.Send(request);
     if (!response.ok()) return {response.status(), absl::IsUnavailable(response.status())};
     if (response->status == 416) {  // what we hold is longer than what the hub has
       if (absl::Status status = sink->Restart(); !status.ok()) return {status};

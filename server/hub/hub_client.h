@@ -63,10 +63,10 @@ class HubClient {
   absl::Status Repeat(const std::function<Outcome()>& attempt,
                       const std::function<uint64_t()>& progress = nullptr);
   absl::Status Wait(absl::Duration duration);
-  absl::StatusOr<HttpResponse> Get(HttpRequest request, const std::string& repo,
-                                   const std::string& what);
-  Outcome Judge(const HttpResponse& response, const std::string& repo, const std::string& what);
-  absl::Status Refusal(const HttpResponse& response, const std::string& repo,
+  absl::StatusOr<HttpAnswer> Get(HttpRequest request, const std::string& repo,
+                                 const std::string& what);
+  Outcome Judge(const HttpAnswer& response, const std::string& repo, const std::string& what);
+  absl::Status Refusal(const HttpAnswer& response, const std::string& repo,
                        const std::string& what) const;
 
   absl::Status ListTree(HubListing* listing);

@@ -43,14 +43,14 @@ absl::Status ReadLfs(const nlohmann::json& entry, absl::string_view hash_key,
 }
 
 // Of all answers on the way, the first that has the field: it is the hub's own.
-const std::string* FirstHeader(const HttpResponse& response, absl::string_view name) {
+const std::string* FirstHeader(const HttpAnswer& response, absl::string_view name) {
   for (const HttpHeaders& headers : response.redirects) {
     if (const std::string* value = headers.Find(name)) return value;
   }
   return response.headers.Find(name);
 }
 
-absl::Status CheckCommit(const HttpResponse& response, absl::string_view commit,
+absl::Status CheckCommit(const HttpAnswer& response, absl::string_view commit,
                          absl::string_view path) {
   const std::string* said = FirstHeader(response, "x-repo-commit");
   if (said == nullptr || *said == commit) return absl::OkStatus();
@@ -117,8 +117,7 @@ std::string NextPage(absl::string_view link) {
   return "";
 }
 
-absl::Status ReadFileHeaders(const HttpResponse& response, absl::string_view commit,
-                             HubFile* file) {
+absl::Status ReadFileHeaders(const HttpAnswer& response, absl::string_view commit, HubFile* file) {
   RETURN_IF_ERROR(CheckCommit(response, commit, file->path));
   const std::string* etag = FirstHeader(response, "x-linked-etag");
   if (etag == nullptr) etag = response.headers.Find("etag");
@@ -131,7 +130,7 @@ absl::Status ReadFileHeaders(const HttpResponse& response, absl::string_view com
   return absl::OkStatus();
 }
 
-absl::Status CheckFileHeaders(const HttpResponse& response, absl::string_view commit,
+absl::Status CheckFileHeaders(const HttpAnswer& response, absl::string_view commit,
                               const HubFile& file) {
   RETURN_IF_ERROR(CheckCommit(response, commit, file.path));
   const std::string* etag = FirstHeader(response, "x-linked-etag");
@@ -151,7 +150,7 @@ absl::Status CheckFileHeaders(const HttpResponse& response, absl::string_view co
   return absl::OkStatus();
 }
 
-absl::Status CheckRange(const HttpResponse& response, uint64_t start, const HubFile& file) {
+absl::Status CheckRange(const HttpAnswer& response, uint64_t start, const HubFile& file) {
   const std::string* header = response.headers.Find("content-range");
   absl::string_view range;
   if (header != nullptr) range = *header;
@@ -190,7 +189,7 @@ absl::Duration RetryAfter(const HttpHeaders& headers, absl::Time now) {
   return absl::ZeroDuration();
 }
 
-std::string ErrorText(const HttpResponse& response) {
+std::string ErrorText(const HttpAnswer& response) {
   std::string text;
   if (const std::string* message = response.headers.Find("x-error-message")) {
     text = *message;

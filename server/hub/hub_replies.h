@@ -29,18 +29,18 @@ std::string NextPage(absl::string_view link);
 
 // Size and hash that a HEAD answer gives (X-Linked-Size, X-Linked-Etag, else Content-Length and
 // ETag). DataLoss: the answer is about another commit.
-absl::Status ReadFileHeaders(const HttpResponse& response, absl::string_view commit, HubFile* file);
+absl::Status ReadFileHeaders(const HttpAnswer& response, absl::string_view commit, HubFile* file);
 // DataLoss when the hub, in the answer or the redirects before it, says another commit, size or
 // hash than expected.
-absl::Status CheckFileHeaders(const HttpResponse& response, absl::string_view commit,
+absl::Status CheckFileHeaders(const HttpAnswer& response, absl::string_view commit,
                               const HubFile& file);
 // Of a 206: it begins at `start` and the whole has the file's size. DataLoss otherwise.
-absl::Status CheckRange(const HttpResponse& response, uint64_t start, const HubFile& file);
+absl::Status CheckRange(const HttpAnswer& response, uint64_t start, const HubFile& file);
 
 // What Retry-After, or the rest of the window in RateLimit, asks for; 0: nothing.
 absl::Duration RetryAfter(const HttpHeaders& headers, absl::Time now);
 
 // The hub's own words on an error, in one short printable line; may be "".
-std::string ErrorText(const HttpResponse& response);
+std::string ErrorText(const HttpAnswer& response);
 
 }  // namespace featurescope

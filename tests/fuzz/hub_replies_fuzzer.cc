@@ -16,7 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)ParseCommit(text, "fuzz");
   (void)NextPage(text);
   (void)HubRepo::Parse(text);
-  HttpResponse response;
+  HttpAnswer response;
   response.status = 206;
   response.body = std::string(text);
   for (const char* name : {"content-range", "x-linked-etag", "etag", "x-linked-size", "ratelimit",

@@ -94,7 +94,7 @@ TEST(HubRepliesTest, ReadsHowLongToWait) {
 TEST(HubRepliesTest, ARangeMustBeTheOneAskedFor) {
   const HubFile file = {"w", 100, std::string(64, 'a')};
   const auto check = [&](const std::string& range) {
-    HttpResponse response;
+    HttpAnswer response;
     response.status = 206;
     response.headers.Add("content-range", range);
     return CheckRange(response, 40, file).code();
@@ -107,7 +107,7 @@ TEST(HubRepliesTest, ARangeMustBeTheOneAskedFor) {
 }
 
 TEST(HubRepliesTest, TheHubsOwnWordsAreShownInOneSafeLine) {
-  HttpResponse response;
+  HttpAnswer response;
   response.body = R"({"error": "bad\n\u001b[31mthing"})";
   const std::string text = ErrorText(response);
   EXPECT_THAT(text, HasSubstr("bad\\n"));
