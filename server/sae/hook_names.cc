@@ -71,10 +71,18 @@ HookNames ModuleHook(absl::string_view module, ModelFamily family, bool transcod
   if (parts.size() > 4) return {};
   const bool gpt2 = parts[0] == "h";
   if (transcoder) {
-    // After an RMSNorm the MLP's input is multiplied by a weight that no hook point comes behind.
-    const bool reads_hook = gpt2 || family == ModelFamily::kGpt2;
-    if (part != "mlp" || !reads_hook) return {};
-    return {InBlock(layer, "ln2.hook_normalized"), InBlock(layer, "hook_mlp_out")};
+    if (part == "resid") {
+      return {InBlock(layer, "hook_resid_pre"), InBlock(layer, "hook_resid_post")};
+    }
+    // After an RMSNorm a module's input is multiplied by a weight that no hook point comes behind.
+    if (!gpt2 && family != ModelFamily::kGpt2) return {};
+    if (part == "mlp") {
+      return {InBlock(layer, "ln2.hook_normalized"), InBlock(layer, "hook_mlp_out")};
+    }
+    if (part == "attn" || part == "attention") {
+      return {InBlock(layer, "ln1.hook_normalized"), InBlock(layer, "hook_attn_out")};
+    }
+    return {};
   }
   std::string hook;
   if (part == "mlp.act") {

@@ -244,7 +244,8 @@ SparseRows Sae::TimesDecoderNorms(SparseRows acts) const {
   return has_zero_norm_ ? WithoutZeros(acts) : acts;
 }
 
-torch::Tensor Sae::TimesDecoderNorms(torch::Tensor acts, const torch::Tensor& features) const {
+torch::Tensor Sae::TimesDecoderNorms(const torch::Tensor& acts,
+                                     const torch::Tensor& features) const {
   return decoder_norms_.defined() ? acts * decoder_norms_.index_select(0, features) : acts;
 }
 

@@ -119,7 +119,7 @@ class Sae {
   // Multiplies activations that were selected without them by the decoder's norms, if there are
   // any: by entries, or by columns `features`.
   SparseRows TimesDecoderNorms(SparseRows acts) const;
-  torch::Tensor TimesDecoderNorms(torch::Tensor acts, const torch::Tensor& features) const;
+  torch::Tensor TimesDecoderNorms(const torch::Tensor& acts, const torch::Tensor& features) const;
 
   SaeConfig config_;
   SaeParameters parameters_;

@@ -67,11 +67,11 @@ absl::StatusOr<SparsifyConfig> ParseSparsifyConfig(const json& cfg, absl::string
   found.hook_name = hook.in;
   if (transcode) found.hook_name_out = hook.out;
   // A directory of another name says nothing; one of a module's says where, if not always enough.
-  const bool names_a_module = !ModuleHook(hookpoint, ModelFamily::kGpt2, transcode).in.empty();
+  const bool names_a_module = !ModuleHook(hookpoint, ModelFamily::kGpt2).in.empty();
   if (names_a_module) found.hook_as_given = std::string(hookpoint);
   if (names_a_module && hook.in.empty()) {
     found.notes.push_back(absl::StrCat("the directory's name ", hookpoint,
-                                       " is a hook point only together with the model's family"));
+                                       " is one of our hook points for some models only"));
   }
   return result;
 }

@@ -331,7 +331,8 @@ TEST(SparsifyTest, TheDirectorysNameIsTheHookPoint) {
   const auto transcoder = SaeDirectory("sparsify/skip_transcoder/layers.3").Load().value();
   EXPECT_EQ(transcoder->config().architecture, "topk_skip_transcoder");
   EXPECT_FALSE(transcoder->config().apply_b_dec_to_input);
-  EXPECT_EQ(transcoder->recognition().hook_name, "") << "a block's input and output: ask";
+  EXPECT_EQ(transcoder->recognition().hook_name, "blocks.3.hook_resid_pre");
+  EXPECT_EQ(transcoder->recognition().hook_name_out, "blocks.3.hook_resid_post");
 }
 
 TEST(SparsifyTest, MultiTopKOfTrainingIsLeftOutAndSaidSo) {

@@ -48,7 +48,11 @@ TEST(HookNamesTest, ATranscoderReadsTheMlpsInputWhereAHookPointHasIt) {
   EXPECT_EQ(ModuleHook("layers.2.mlp", ModelFamily::kGpt2, true).in,
             "blocks.2.ln2.hook_normalized");
   EXPECT_EQ(ModuleHook("layers.2.mlp", ModelFamily::kLlama, true).in, "");
-  EXPECT_EQ(ModuleHook("layers.2", ModelFamily::kGpt2, true).in, "");
+  EXPECT_EQ(ModuleHook("h.2.attn", ModelFamily::kUnknown, true).in, "blocks.2.ln1.hook_normalized");
+  EXPECT_EQ(ModuleHook("h.2.mlp.act", ModelFamily::kUnknown, true).in, "");
+  const HookNames block = ModuleHook("layers.2", ModelFamily::kUnknown, true);
+  EXPECT_EQ(block.in, "blocks.2.hook_resid_pre");
+  EXPECT_EQ(block.out, "blocks.2.hook_resid_post");
 }
 
 TEST(HookNamesTest, DictionaryLearningsNamesAreUnderstood) {
