@@ -49,6 +49,8 @@ count "web unit" "${web_passed:-0}" "${web_failed:-0}" 0
 echo "==> command line against a real server"
 python3 tests/e2e/cli_test.py --bin build/dev >"$results/cli.log" 2>&1
 count_line "command line" "$results/cli.log"
+python3 tests/e2e/bring_test.py --bin build/dev >"$results/bring.log" 2>&1
+count_line "what users bring" "$results/bring.log"
 
 echo "==> demo and browser"
 demo_dir=$(mktemp -d)

@@ -2,13 +2,17 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdlib>
+#include <optional>
 #include <utility>
 
 #include "server/base/log.h"
 #include "server/base/status.h"
 #include "server/catalog/catalog.h"
 #include "server/engine/device_worker.h"
+#include "server/formats/file.h"
 #include "server/gateway/gateway.h"
+#include "server/hub/hub_options.h"
 #include "server/jobs/job_queue.h"
 #include "server/jobs/job_runner.h"
 #include "server/service/rpc_server.h"
@@ -27,6 +31,25 @@ ComputeEnvironment Inspect(const AppOptions& options) {
   return InspectComputeEnvironment();
 }
 
+absl::StatusOr<torch::ScalarType> ParseDtype(const std::string& name) {
+  if (name == "float32") return torch::kFloat32;
+  if (name == "bfloat16") return torch::kBFloat16;
+  return InvalidArgument("dtype is \"", name, "\", it must be float32 or bfloat16");
+}
+
+// The environment's, as the hub's own tools read it; the flag's endpoint goes before its own. A
+// service without a home keeps downloads in its data directory.
+absl::StatusOr<HubOptions> Hub(const AppOptions& options) {
+  const auto lookup = [&](absl::string_view name) -> std::optional<std::string> {
+    if (name == "HF_ENDPOINT" && !options.hub_endpoint.empty()) return options.hub_endpoint;
+    const char* value = getenv(std::string(name).c_str());
+    if (value != nullptr) return value;
+    if (name == "HOME") return JoinPath(options.data_dir, "home");
+    return std::nullopt;
+  };
+  return HubOptions::FromEnvironment(lookup);
+}
+
 class AppImpl final : public App {
  public:
   explicit AppImpl(const AppOptions& options)
@@ -38,8 +61,10 @@ class AppImpl final : public App {
             environment_.blas, ", ", environment_.cpu_capability, ", ", environment_.threads,
             " threads");
     for (const std::string& warning : environment_.warnings) LogWarning(warning);
+    ASSIGN_OR_RETURN(hub_, Hub(options_));
     CatalogOptions catalog;
     ASSIGN_OR_RETURN(catalog.device, ParseDevice(options_.device));
+    ASSIGN_OR_RETURN(catalog.dtype, ParseDtype(options_.dtype));
     catalog.allowed_roots = options_.allowed_roots;
     catalog.memory_budget_bytes = options_.memory_budget_bytes;
     ASSIGN_OR_RETURN(catalog_, Catalog::Open(options_.data_dir, catalog));
@@ -64,7 +89,13 @@ class AppImpl final : public App {
                                                 [this] { return rpc_->metrics().Render(); }));
     }
     // Last: a job that continues must not delay the ports.
-    runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), JobRunnerOptions());
+    JobRunnerOptions computing;
+    computing.kinds = {kTrainingKind, kIndexingKind};
+    runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), computing);
+    JobRunnerOptions importing;
+    importing.kinds = {kImportKind};
+    importing.hub = hub_;
+    importer_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), importing);
     return absl::OkStatus();
   }
 
@@ -75,6 +106,7 @@ class AppImpl final : public App {
     // that run have the device to themselves and may end; what is left then fails.
     if (gateway_ != nullptr) gateway_->StopAccepting();
     if (rpc_ != nullptr) rpc_->StopAccepting();
+    if (importer_ != nullptr) importer_->Stop();
     if (runner_ != nullptr) runner_->Stop();
     if (queue_ != nullptr) queue_->Shutdown();
     if (rpc_ != nullptr) rpc_->WaitForCalls(options_.drain);
@@ -82,6 +114,7 @@ class AppImpl final : public App {
     if (gateway_ != nullptr) gateway_->Drain(kLastAnswers);
     gateway_.reset();
     rpc_.reset();
+    importer_.reset();
     runner_.reset();
     queue_.reset();
     worker_.reset();
@@ -96,6 +129,8 @@ class AppImpl final : public App {
     v1::ServerInfo info;
     info.set_version(kVersion);
     info.set_device(options_.device);
+    info.set_dtype(options_.dtype);
+    info.set_hub_endpoint(hub_.endpoint);
     info.set_blas(environment_.blas);
     info.set_cpu_capability(environment_.cpu_capability);
     info.set_threads(static_cast<uint32_t>(environment_.threads));
@@ -144,6 +179,7 @@ class AppImpl final : public App {
   const DeviceWorkerOptions worker_options_;
   const ComputeEnvironment environment_;
   const absl::Time started_;
+  HubOptions hub_;
   bool stopped_ = false;
   std::unique_ptr<Catalog> catalog_;
   std::unique_ptr<DeviceWorker> worker_;
@@ -151,6 +187,7 @@ class AppImpl final : public App {
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<JobRunner> runner_;
+  std::unique_ptr<JobRunner> importer_;
 };
 
 }  // namespace

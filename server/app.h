@@ -16,6 +16,8 @@ struct AppOptions {
   std::string listen = "127.0.0.1:50051";      // gRPC
   std::string http = "127.0.0.1:8080";         // web app, gRPC-Web, metrics; empty: none
   std::string device = "cpu";                  // cpu, cuda, cuda:N
+  std::string dtype = "float32";               // of the models' forward pass: or bfloat16
+  std::string hub_endpoint;                    // empty: HF_ENDPOINT, else https://huggingface.co
   int threads = 0;                             // of computing on the CPU; 0: all processors
   std::string web_dir;                         // the built web app
   std::vector<std::string> allowed_roots;      // from where files may be added

@@ -29,6 +29,10 @@ ABSL_FLAG(absl::optional<std::string>, listen, absl::nullopt,
 ABSL_FLAG(absl::optional<std::string>, http, absl::nullopt,
           "HOST:PORT for the web app, gRPC-Web and metrics (127.0.0.1:8080), or none");
 ABSL_FLAG(absl::optional<std::string>, device, absl::nullopt, "cpu, cuda or cuda:N (cpu)");
+ABSL_FLAG(absl::optional<std::string>, dtype, absl::nullopt,
+          "what models compute in: float32 or bfloat16 (float32)");
+ABSL_FLAG(absl::optional<std::string>, hub_endpoint, absl::nullopt,
+          "where models and SAEs are pulled from (HF_ENDPOINT, else https://huggingface.co)");
 ABSL_FLAG(absl::optional<int>, threads, absl::nullopt,
           "threads of computing on the CPU (0: all processors)");
 ABSL_FLAG(absl::optional<std::string>, web_dir, absl::nullopt, "directory of the built web app");
@@ -114,6 +118,8 @@ absl::StatusOr<featurescope::AppOptions> Options() {
     if (config.has_listen()) options.listen = config.listen();
     if (config.has_http()) options.http = config.http();
     if (config.has_device()) options.device = config.device();
+    if (config.has_dtype()) options.dtype = config.dtype();
+    if (config.has_hub_endpoint()) options.hub_endpoint = config.hub_endpoint();
     if (config.has_threads()) {
       RETURN_IF_ERROR(CheckRange<int64_t>("threads", config.threads(), 0, kMaxThreads));
       options.threads = static_cast<int>(config.threads());
@@ -132,6 +138,8 @@ absl::StatusOr<featurescope::AppOptions> Options() {
   Override(absl::GetFlag(FLAGS_listen), &options.listen);
   Override(absl::GetFlag(FLAGS_http), &options.http);
   Override(absl::GetFlag(FLAGS_device), &options.device);
+  Override(absl::GetFlag(FLAGS_dtype), &options.dtype);
+  Override(absl::GetFlag(FLAGS_hub_endpoint), &options.hub_endpoint);
   Override(absl::GetFlag(FLAGS_threads), &options.threads);
   Override(absl::GetFlag(FLAGS_web_dir), &options.web_dir);
   Override(absl::GetFlag(FLAGS_drain), &options.drain);

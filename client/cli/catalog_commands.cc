@@ -1,11 +1,11 @@
-// model, sae, corpus, tokenize, server: what the server knows.
-#include <climits>
-#include <cstdlib>
+// model, corpus, tokenize, server: what the server knows.
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
+#include "client/cli/deleter.h"
 #include "server/base/status.h"
 
 namespace featurescope {
@@ -13,45 +13,38 @@ namespace {
 
 using v1::CatalogService;
 
-// Paths are the server's; relative ones are taken from here, which is right when both are on one
-// machine.
-std::string AbsolutePath(const std::string& path) {
-  char resolved[PATH_MAX];
-  return realpath(path.c_str(), resolved) == nullptr ? path : std::string(resolved);
-}
-
-std::string ModelLine(const v1::Model& m) {
-  return absl::StrFormat(
-      "model %s: %s, %d layers, d_model %d, %d heads, vocabulary %d, context %d, %s parameters%s\n",
-      m.id(), m.architecture(), m.n_layers(), m.d_model(), m.n_heads(), m.d_vocab(), m.n_ctx(),
-      FormatCount(static_cast<double>(m.n_parameters())),
-      m.has_tokenizer() ? "" : ", no tokenizer (token ids only)");
-}
-
-std::string SaeLine(const v1::Sae& s) {
-  return absl::StrFormat(
-      "sae %s: %s, %s%s, d_in %d, d_sae %d, normalisation %s, b_dec %s the input; model %s at "
-      "%s%s\n",
-      s.id(), s.format(), s.architecture(), s.k() > 0 ? absl::StrCat(" k=", s.k()) : "", s.d_in(),
-      s.d_sae(), s.normalize_activations(),
-      s.apply_b_dec_to_input() ? "subtracted from" : "not subtracted from", s.model_id(),
-      s.hook_name(), s.vectors_only() ? " (vectors only)" : "");
-}
-
 std::string CorpusLine(const v1::Corpus& c) {
-  return absl::StrFormat(
-      "corpus %s: %s tokens in %d documents, %d contexts of %d%s, tokenizer of %s\n", c.id(),
-      FormatCount(static_cast<double>(c.n_tokens())), c.n_documents(), c.n_contexts(),
-      c.context_size(), c.prepend_bos() ? " with BOS" : "", c.model_id());
+  std::string text = absl::StrFormat(
+      "corpus %s: %s tokens in %d documents (%s), %d contexts of %d%s, %s, tokenizer of %s\n",
+      c.id(), FormatCount(static_cast<double>(c.n_tokens())), c.n_documents(),
+      absl::StrJoin(c.formats(), ", "), c.n_contexts(), c.context_size(),
+      c.prepend_bos() ? " with BOS" : "", c.layout(), c.model_id());
+  if (c.n_heldout_contexts() > 0) {
+    absl::StrAppendFormat(&text, "  %d contexts (%s tokens) are held out\n", c.n_heldout_contexts(),
+                          FormatCount(static_cast<double>(c.n_heldout_tokens())));
+  }
+  return text;
 }
 
-template <typename Message>
-void Show(CommandContext& context, const Message& message, const std::string& text) {
-  if (context.json) {
-    PrintJson(message);
-  } else {
-    Print(text);
+// What was left out, if anything was.
+std::string CorpusNotes(const v1::AddCorpusResponse& response) {
+  std::string notes;
+  if (response.n_skipped_files() > 0) {
+    absl::StrAppend(
+        &notes, "  left out ", response.n_skipped_files(),
+        " files of no known format: ", absl::StrJoin(response.skipped_files(), ", "),
+        response.n_skipped_files() > static_cast<uint64_t>(response.skipped_files_size()) ? ", ..."
+                                                                                          : "",
+        "\n");
   }
+  if (response.n_empty_documents() > 0) {
+    absl::StrAppend(&notes, "  left out ", response.n_empty_documents(), " empty documents\n");
+  }
+  if (response.n_dropped_tokens() > 0) {
+    absl::StrAppend(&notes, "  cut off ", response.n_dropped_tokens(),
+                    " tokens behind the context size\n");
+  }
+  return notes;
 }
 
 absl::Status AddModel(const Args& args, CommandContext& context) {
@@ -61,7 +54,7 @@ absl::Status AddModel(const Args& args, CommandContext& context) {
   v1::Model model;
   RETURN_IF_ERROR(context.client.Call(context.client.catalog(), &CatalogService::Stub::AddModel,
                                       request, &model, absl::Minutes(30)));
-  Show(context, model, absl::StrCat("added ", ModelLine(model)));
+  PrintAnswer(context, model, absl::StrCat("added ", ModelText(model)));
   return absl::OkStatus();
 }
 
@@ -73,13 +66,13 @@ absl::Status ListModels(const Args&, CommandContext& context) {
   for (const auto& m : response.models()) {
     rows.push_back({m.id(), m.architecture(), absl::StrCat(m.n_layers()), absl::StrCat(m.d_model()),
                     absl::StrCat(m.n_ctx()), FormatCount(static_cast<double>(m.n_parameters())),
-                    m.loaded() ? "yes" : "no", m.has_tokenizer() ? "yes" : "no"});
+                    m.dtype(), m.loaded() ? "yes" : "no", m.has_tokenizer() ? "yes" : "no"});
   }
-  Show(context, response,
-       FormatTable(context.terminal,
-                   {"model", "architecture", "layers", "d_model", "context", "parameters", "loaded",
-                    "tokenizer"},
-                   rows));
+  PrintAnswer(context, response,
+              FormatTable(context.terminal,
+                          {"model", "architecture", "layers", "d_model", "context", "parameters",
+                           "dtype", "loaded", "tokenizer"},
+                          rows));
   return absl::OkStatus();
 }
 
@@ -89,53 +82,10 @@ absl::Status ShowModel(const Args& args, CommandContext& context) {
   v1::Model model;
   RETURN_IF_ERROR(context.client.Call(context.client.catalog(), &CatalogService::Stub::GetModel,
                                       request, &model));
-  Show(context, model,
-       absl::StrCat(ModelLine(model), "hash ", model.hash(), "\npath ", model.path(), "\nhooks\n  ",
-                    absl::StrJoin(model.hook_names(), "\n  "), "\n"));
-  return absl::OkStatus();
-}
-
-absl::Status AddSae(const Args& args, CommandContext& context) {
-  v1::AddSaeRequest request;
-  request.set_sae_id(args.at(0));
-  request.set_path(AbsolutePath(args.at(1)));
-  request.set_model_id(args.Get("model"));
-  request.set_hook_name(args.Get("hook"));
-  request.set_any_width(args.Has("any-width"));
-  v1::Sae sae;
-  RETURN_IF_ERROR(context.client.Call(context.client.catalog(), &CatalogService::Stub::AddSae,
-                                      request, &sae, absl::Minutes(30)));
-  Show(context, sae, absl::StrCat("added ", SaeLine(sae)));
-  return absl::OkStatus();
-}
-
-absl::Status ListSaes(const Args& args, CommandContext& context) {
-  v1::ListSaesRequest request;
-  request.set_model_id(args.Get("model"));
-  v1::ListSaesResponse response;
-  RETURN_IF_ERROR(context.client.Call(context.client.catalog(), &CatalogService::Stub::ListSaes,
-                                      request, &response));
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& s : response.saes()) {
-    rows.push_back({s.id(), s.model_id(), s.hook_name(), s.architecture(), absl::StrCat(s.d_in()),
-                    absl::StrCat(s.d_sae()), absl::StrJoin(s.indexed_corpora(), ",")});
-  }
-  Show(
-      context, response,
-      FormatTable(context.terminal,
-                  {"sae", "model", "hook", "architecture", "d_in", "d_sae", "indexed over"}, rows));
-  return absl::OkStatus();
-}
-
-absl::Status ShowSae(const Args& args, CommandContext& context) {
-  v1::GetSaeRequest request;
-  request.set_sae_id(args.at(0));
-  v1::Sae sae;
-  RETURN_IF_ERROR(
-      context.client.Call(context.client.catalog(), &CatalogService::Stub::GetSae, request, &sae));
-  Show(context, sae,
-       absl::StrCat(SaeLine(sae), "hash ", sae.hash(), "\npath ", sae.path(), "\nindexed over ",
-                    absl::StrJoin(sae.indexed_corpora(), ", "), "\n"));
+  PrintAnswer(
+      context, model,
+      absl::StrCat(ModelText(model), "hash ", model.hash(), "\nsource ", model.source(), "\npath ",
+                   model.path(), "\nhooks\n  ", absl::StrJoin(model.hook_names(), "\n  "), "\n"));
   return absl::OkStatus();
 }
 
@@ -148,6 +98,13 @@ absl::Status AddCorpus(const Args& args, CommandContext& context) {
   request.set_model_id(args.Get("model"));
   request.set_text_field(args.Get("field"));
   request.set_no_bos(args.Has("no-bos"));
+  request.set_layout(args.Get("layout"));
+  request.set_document_format(args.Get("format"));
+  request.set_text_separator(args.Get("separator"));
+  request.set_no_csv_quotes(args.Has("no-csv-quotes"));
+  request.set_append_eos(args.Has("append-eos"));
+  ASSIGN_OR_RETURN(const double heldout, args.Number("heldout", 0));
+  request.set_heldout_fraction(heldout);
   ASSIGN_OR_RETURN(const uint64_t context_size, args.Integer("context-size", 0));
   request.set_context_size(static_cast<uint32_t>(context_size));
 
@@ -155,18 +112,23 @@ absl::Status AddCorpus(const Args& args, CommandContext& context) {
   auto stream = context.client.catalog().AddCorpus(&call, request);
   v1::AddCorpusResponse response;
   v1::Corpus corpus;
+  std::string notes;
   ProgressLine progress(context.terminal);
   while (stream->Read(&response)) {
     const auto total = static_cast<double>(std::max<uint64_t>(response.bytes_total(), 1));
     if (!context.json) {
       progress.Show(static_cast<double>(response.bytes_read()) / total, "tokenizing",
-                    absl::StrCat(FormatCount(static_cast<double>(response.n_tokens())), " tokens"));
+                    absl::StrCat(FormatCount(static_cast<double>(response.n_tokens())), " tokens  ",
+                                 FormatCount(response.tokens_per_second()), " tok/s"));
     }
-    if (response.has_corpus()) corpus = response.corpus();
+    if (response.has_corpus()) {
+      corpus = response.corpus();
+      notes = CorpusNotes(response);
+    }
   }
   progress.Finish();
   RETURN_IF_ERROR(context.client.Explain(stream->Finish()));
-  Show(context, corpus, absl::StrCat("added ", CorpusLine(corpus)));
+  PrintAnswer(context, corpus, absl::StrCat("added ", CorpusLine(corpus), notes));
   return absl::OkStatus();
 }
 
@@ -179,26 +141,10 @@ absl::Status ListCorpora(const Args&, CommandContext& context) {
     rows.push_back({c.id(), c.model_id(), absl::StrCat(c.n_tokens()), absl::StrCat(c.n_documents()),
                     absl::StrCat(c.context_size())});
   }
-  Show(context, response,
-       FormatTable(context.terminal, {"corpus", "tokenizer of", "tokens", "documents", "context"},
-                   rows));
+  PrintAnswer(context, response,
+              FormatTable(context.terminal,
+                          {"corpus", "tokenizer of", "tokens", "documents", "context"}, rows));
   return absl::OkStatus();
-}
-
-// Deletes what `method` deletes, by its id.
-template <typename Request>
-std::function<absl::Status(const Args&, CommandContext&)> Deleter(
-    grpc::Status (CatalogService::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                 v1::DeleteResponse*),
-    void (*set_id)(Request*, const std::string&)) {
-  return [method, set_id](const Args& args, CommandContext& context) -> absl::Status {
-    Request request;
-    set_id(&request, args.at(0));
-    v1::DeleteResponse response;
-    RETURN_IF_ERROR(context.client.Call(context.client.catalog(), method, request, &response));
-    Show(context, response, absl::StrCat("deleted ", args.at(0), "\n"));
-    return absl::OkStatus();
-  };
 }
 
 absl::Status Tokenize(const Args& args, CommandContext& context) {
@@ -215,9 +161,9 @@ absl::Status Tokenize(const Args& args, CommandContext& context) {
     ids.push_back(absl::StrCat(token.id()));
     texts.push_back(TokenLabel(token));
   }
-  Show(context, response,
-       absl::StrCat(absl::StrJoin(ids, ","), "\n", context.terminal.Dim(absl::StrJoin(texts, "|")),
-                    "\n"));
+  PrintAnswer(context, response,
+              absl::StrCat(absl::StrJoin(ids, ","), "\n",
+                           context.terminal.Dim(absl::StrJoin(texts, "|")), "\n"));
   return absl::OkStatus();
 }
 
@@ -236,11 +182,26 @@ absl::Status ServerInfo(const Args&, CommandContext& context) {
       FormatCount(static_cast<double>(info.memory_budget_bytes())), info.queue_depth(),
       info.queue_limit());
   for (const auto& warning : info.warnings()) absl::StrAppend(&text, "warning: ", warning, "\n");
-  Show(context, info, text);
+  PrintAnswer(context, info, text);
   return absl::OkStatus();
 }
 
 }  // namespace
+
+std::string ModelText(const v1::Model& m) {
+  std::string text = absl::StrFormat(
+      "model %s: %s, %d layers, d_model %d, %d heads, vocabulary %d, context %d, %s parameters, "
+      "computing in %s; %s%s\n",
+      m.id(), m.architecture(), m.n_layers(), m.d_model(), m.n_heads(), m.d_vocab(), m.n_ctx(),
+      FormatCount(static_cast<double>(m.n_parameters())), m.dtype(),
+      m.has_tokenizer() ? absl::StrCat("tokenizer: ", m.tokenizer())
+                        : "no tokenizer (token ids only)",
+      m.has_chat_template() ? ", with a chat template" : "");
+  for (const std::string& warning : m.warnings()) {
+    absl::StrAppend(&text, "  warning: ", warning, "\n");
+  }
+  return text;
+}
 
 std::vector<Command> CatalogCommands() {
   const Flag model{"model", "ID", "the model", true};
@@ -261,31 +222,23 @@ std::vector<Command> CatalogCommands() {
        Deleter<v1::DeleteModelRequest>(
            &CatalogService::Stub::DeleteModel,
            [](v1::DeleteModelRequest* r, const std::string& id) { r->set_model_id(id); })},
-      {"sae",
-       "add",
-       "Registers an SAE directory.",
-       {{"ID"}, {"PATH"}},
-       {model,
-        {"hook", "NAME", "the hook point, where the files do not say it or say it wrongly"},
-        {"any-width", "", "accept an SAE of another width, for vectors only"}},
-       AddSae},
-      {"sae", "list", "Lists the SAEs.", {}, {{"model", "ID", "only of this model"}}, ListSaes},
-      {"sae", "show", "Shows an SAE.", {{"ID"}}, {}, ShowSae},
-      {"sae",
-       "delete",
-       "Removes an SAE and its indexes.",
-       {{"ID"}},
-       {},
-       Deleter<v1::DeleteSaeRequest>(
-           &CatalogService::Stub::DeleteSae,
-           [](v1::DeleteSaeRequest* r, const std::string& id) { r->set_sae_id(id); })},
       {"corpus",
        "add",
-       "Tokenizes .txt files (a document each) or .jsonl files (a document a line).",
+       "Tokenizes .txt (a document each), .jsonl, .csv and .tsv files (a document a row), also as "
+       ".gz "
+       "and .zst, and directories of them.",
        {{"ID"}, {"FILE", true}},
        {{"model", "ID", "whose tokenizer to use; may be left out where there is one model"},
         {"context-size", "N", "tokens per context (default: the model's, at most 128)"},
-        {"field", "NAME", "the text's field in .jsonl (default: text)"},
+        {"field", "NAME", "the text's field in .jsonl, or column in .csv and .tsv (default: text)"},
+        {"layout", "HOW",
+         "packed (documents follow each other; the default), split (each begins a context) or "
+         "truncated (one context a document)"},
+        {"format", "NAME", "text, jsonl, csv or tsv, whatever the files are called"},
+        {"separator", "T", "cuts text files into documents, e.g. \"<|endoftext|>\""},
+        {"no-csv-quotes", "", "a quote in .csv and .tsv is a character like any other"},
+        {"append-eos", "", "end every document with the EOS token"},
+        {"heldout", "SHARE", "share of the documents held out from training, 0 to 0.5"},
         {"no-bos", "", "no BOS token in front of each context"}},
        AddCorpus},
       {"corpus", "list", "Lists the corpora.", {}, {}, ListCorpora},

@@ -14,12 +14,30 @@
 namespace featurescope {
 
 std::vector<Command> CatalogCommands();
+std::vector<Command> SaeCommands();
+std::vector<Command> ImportCommands();
 std::vector<Command> ActivationCommands();
 std::vector<Command> VectorCommands();
 std::vector<Command> FeatureCommands();
 std::vector<Command> GenerateCommands();
 std::vector<Command> JobCommands();
 std::vector<Command> TourCommands();
+
+// Paths are the server's; relative ones are taken from here, which is right when both are on one
+// machine. A path that does not exist yet is completed, too.
+std::string AbsolutePath(const std::string& path);
+
+// The message as JSON with --json, else the text.
+void PrintAnswer(CommandContext& context, const google::protobuf::Message& message,
+                 absl::string_view text);
+// "fits", "is doubtful", "does not fit": what CheckSae found of an SAE.
+std::string VerdictWords(v1::CheckSaeResponse::Verdict verdict);
+
+// A model in a line, with its warnings below.
+std::string ModelText(const v1::Model& model);
+
+// What was recognised in an SAE's files, as a table, with its warnings below.
+std::string SaeTable(const Terminal& terminal, const v1::Sae& sae);
 
 // "SAE:FEATURE:OP[:VALUE[:UNIT]]" as an intervention.
 //   errors  InvalidArgument  with the grammar

@@ -20,10 +20,33 @@ absl::Status BadSteer(absl::string_view text, absl::string_view why) {
   return InvalidArgument("--steer ", text, ": ", why, "; the form is ", kSteerGrammar);
 }
 
+// "ROLE:TEXT".
+absl::StatusOr<v1::ChatMessage> ParseMessage(absl::string_view text) {
+  const size_t colon = text.find(':');
+  if (colon == absl::string_view::npos || colon == 0) {
+    return InvalidArgument("--message ", text,
+                           ": the form is ROLE:TEXT, e.g. user:Hello, with ROLE system, user or "
+                           "assistant");
+  }
+  v1::ChatMessage message;
+  message.set_role(std::string(text.substr(0, colon)));
+  message.set_content(std::string(text.substr(colon + 1)));
+  return message;
+}
+
 absl::StatusOr<v1::GenerateRequest> BuildRequest(const Args& args) {
   v1::GenerateRequest request;
   request.set_model_id(args.Get("model"));
-  ASSIGN_OR_RETURN(*request.mutable_prompt(), InputFromFlags(args, "prompt"));
+  if (args.Has("message")) {
+    if (args.Has("prompt") || args.Has("tokens")) {
+      return InvalidArgument("--message excludes --prompt and --tokens");
+    }
+    for (const std::string& text : args.All("message")) {
+      ASSIGN_OR_RETURN(*request.add_messages(), ParseMessage(text));
+    }
+  } else {
+    ASSIGN_OR_RETURN(*request.mutable_prompt(), InputFromFlags(args, "prompt"));
+  }
   ASSIGN_OR_RETURN(const uint64_t max_tokens, args.Integer("max-tokens", 0));
   request.set_max_new_tokens(static_cast<uint32_t>(max_tokens));
   v1::Sampling& sampling = *request.mutable_sampling();
@@ -158,6 +181,9 @@ std::vector<Command> GenerateCommands() {
        {{"model", "ID", "the model", true},
         {"prompt", "T", "the text to continue"},
         {"tokens", "1,2,3", "token ids in place of a prompt"},
+        {"message", "ROLE:TEXT",
+         "a message of a conversation in place of a prompt, as the model's chat template writes it",
+         false, true},
         {"no-bos", "", "without the BOS token that the tokenizer adds"},
         {"steer", "SAE:FEATURE:OP:VALUE[:UNIT]",
          "OP add, set, scale, ablate_zero; UNIT feature, residual, feature_max, feature_p99", false,

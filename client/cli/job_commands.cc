@@ -1,4 +1,5 @@
 // train, index, job: long work.
+#include <algorithm>
 #include <map>
 #include <string>
 
@@ -24,13 +25,26 @@ bool IsFinal(v1::JobState state) {
 
 std::string Title(const v1::Job& job) {
   if (job.has_training()) return absl::StrCat("train ", job.training().sae_id());
+  if (job.importing().has_model()) return absl::StrCat("pull ", job.importing().model().repo());
+  if (job.importing().has_sae()) return absl::StrCat("pull ", job.importing().sae().source());
   return absl::StrCat("index ", job.indexing().sae_id(), " over ", job.indexing().corpus_id());
 }
 
 std::string Detail(const v1::Job& job, const std::map<std::string, double>& metrics) {
+  if (job.state() == v1::PAUSED) return absl::StrCat("waits: ", job.error());
   std::string detail = job.phase();
   if (job.tokens_per_second() > 0) {
     absl::StrAppend(&detail, "  ", FormatCount(job.tokens_per_second()), " tok/s");
+  }
+  if (job.has_transfer() && job.transfer().bytes_total() > 0) {
+    const v1::Transfer& transfer = job.transfer();
+    absl::StrAppend(&detail, "  ", FormatBytes(static_cast<double>(transfer.bytes_done())), " of ",
+                    FormatBytes(static_cast<double>(transfer.bytes_total())), ", file ",
+                    std::min(transfer.files_done() + 1, transfer.files_total()), " of ",
+                    transfer.files_total());
+    if (transfer.bytes_per_second() > 0) {
+      absl::StrAppend(&detail, "  ", FormatBytes(transfer.bytes_per_second()), "/s");
+    }
   }
   if (job.eta_seconds() > 0)
     absl::StrAppend(&detail, "  ", FormatDuration(job.eta_seconds()), " left");
@@ -210,7 +224,7 @@ absl::StatusOr<v1::Job> WaitForJob(CommandContext& context, const std::string& j
       }
       if (context.json) {
         if (!response.has_tick()) PrintJson(response);
-      } else if (response.has_job() || response.has_metrics()) {
+      } else {
         progress.Show(job.progress(), Title(job), Detail(job, metrics));
       }
     }

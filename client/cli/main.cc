@@ -17,8 +17,8 @@ constexpr int kFailure = 1;
 std::vector<Command> AllCommands() {
   std::vector<Command> all;
   for (const auto& group :
-       {CatalogCommands(), JobCommands(), FeatureCommands(), ActivationCommands(), VectorCommands(),
-        GenerateCommands(), TourCommands()}) {
+       {CatalogCommands(), SaeCommands(), ImportCommands(), JobCommands(), FeatureCommands(),
+        ActivationCommands(), VectorCommands(), GenerateCommands(), TourCommands()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;

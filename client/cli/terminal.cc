@@ -94,6 +94,14 @@ std::string FormatCount(double value) {
   return absl::StrFormat("%.0f", value);
 }
 
+std::string FormatBytes(double bytes) {
+  for (const char* unit : {"B", "kB", "MB", "GB"}) {
+    if (bytes < 1000) return absl::StrFormat("%.3g %s", bytes, unit);
+    bytes /= 1000;
+  }
+  return absl::StrFormat("%.3g TB", bytes);
+}
+
 std::string FormatDuration(double seconds) {
   const auto total = static_cast<int64_t>(std::max(0.0, std::round(seconds)));
   if (total >= 3600) {

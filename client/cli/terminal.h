@@ -32,6 +32,7 @@ size_t DisplayWidth(absl::string_view text);
 
 std::string FormatNumber(double value, int digits = 4);  // significant digits
 std::string FormatCount(double value);                   // 12.3k, 4.5M
+std::string FormatBytes(double bytes);                   // 12.3 MB
 std::string FormatDuration(double seconds);              // 1:02:03
 
 // A line on standard error that is drawn over itself on a terminal; elsewhere a new line now and

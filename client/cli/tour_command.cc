@@ -4,12 +4,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "client/cli/commands.h"
 #include "client/cli/feature_text.h"
 #include "server/base/status.h"
 
 namespace featurescope {
 namespace {
+
+constexpr absl::Duration kCheckDeadline = absl::Minutes(30);
 
 using v1::FeatureService;
 
@@ -115,6 +118,22 @@ absl::Status ShowSteering(CommandContext& context, const v1::Sae& sae, uint32_t 
   return absl::OkStatus();
 }
 
+// What its files were recognised as, and whether it fits its model.
+absl::Status ShowFit(CommandContext& context, const v1::Sae& sae) {
+  v1::CheckSaeRequest request;
+  request.set_sae_id(sae.id());
+  v1::CheckSaeResponse check;
+  RETURN_IF_ERROR(context.client.Call(context.client.explore(), &v1::ExploreService::Stub::CheckSae,
+                                      request, &check, kCheckDeadline));
+  Print(absl::StrFormat(
+      "%s, %s, %s; on a text of %d tokens it %s: explained variance %.3f, mean L0 %.1f\n",
+      sae.format(), sae.architecture(), sae.file_dtype(), check.n_tokens(),
+      context.terminal.Bold(VerdictWords(check.verdict())), check.as_bound().explained_variance(),
+      check.as_bound().l0()));
+  for (const std::string& finding : check.findings()) Print(absl::StrCat("- ", finding, "\n"));
+  return absl::OkStatus();
+}
+
 absl::Status Tour(const Args& args, CommandContext& context) {
   if (context.json) return InvalidArgument("tour is for people; use feature list --json");
   v1::IndexRef index;
@@ -135,6 +154,7 @@ absl::Status Tour(const Args& args, CommandContext& context) {
       "SAE %s: %d features at %s, %d alive, mean L0 %.1f, explained variance %.3f over %s tokens\n",
       sae.id(), info.d_sae(), sae.hook_name(), info.n_alive(), info.mean_l0(),
       info.explained_variance(), FormatCount(static_cast<double>(info.n_tokens()))));
+  RETURN_IF_ERROR(ShowFit(context, sae));
   ASSIGN_OR_RETURN(const std::vector<v1::FeatureStats> features,
                    MostInteresting(context, index, n));
   if (features.empty())

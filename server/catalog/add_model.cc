@@ -1,11 +1,17 @@
 // Adding a model: files into the data directory, weights loaded once, entry made.
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "server/base/hash.h"
 #include "server/base/status.h"
 #include "server/catalog/catalog.h"
 #include "server/catalog/reservation.h"
 #include "server/catalog/staging.h"
+#include "server/model/dtype_report.h"
 
 namespace featurescope {
 namespace {
@@ -42,6 +48,48 @@ absl::Status DescribeTokenizer(const std::string& dir, ModelRow* row) {
   row->has_tokenizer = true;
   row->prepend_bos = (*tokenizer)->adds_bos();
   row->tokenizer_hash = (*tokenizer)->hash();
+  row->tokenizer_kind =
+      FileExists(JoinPath(dir, "tokenizer.json")) ? "tokenizer.json" : "tokenizer.model";
+  const auto& chat = (*tokenizer)->chat_template();
+  row->has_chat_template = chat.ok();
+  if (!chat.ok() && !absl::IsFailedPrecondition(chat.status())) {
+    row->warnings.push_back(
+        absl::StrCat("its chat template cannot be used: ", chat.status().message()));
+  }
+  return absl::OkStatus();
+}
+
+// Says how far computing in another dtype than float32 moves the activations, where both fit into
+// `room` bytes.
+absl::Status ReportDtype(const std::string& dir, const Transformer& model, uint64_t room,
+                         const LoadOptions& options, ModelRow* row) {
+  const std::string name = options.dtype == torch::kBFloat16 ? "bfloat16" : "float16";
+  if (model.n_parameters() * sizeof(float) > room) {
+    row->warnings.push_back(
+        absl::StrCat("it computes in ", name,
+                     "; how far that moves its activations was not measured: "
+                     "in float32 it does not fit beside into the memory budget"));
+    return absl::OkStatus();
+  }
+  LoadOptions full = options;
+  full.dtype = torch::kFloat32;
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Transformer> reference,
+                   Transformer::Load(dir, full));
+  // Any tokens will do: rounding does not depend on sense.
+  std::vector<std::vector<uint32_t>> sequences(1);
+  const auto length = static_cast<uint64_t>(std::min<int64_t>(model.config().n_ctx, 64));
+  for (uint64_t i = 0; i < length; ++i) {
+    sequences[0].push_back(
+        static_cast<uint32_t>(Mix64(i) % static_cast<uint64_t>(model.config().d_vocab)));
+  }
+  ASSIGN_OR_RETURN(const DtypeReport report, CompareDtypes(*reference, model, sequences, {}, {}));
+  const auto worst =
+      std::max_element(report.hooks.begin(), report.hooks.end(),
+                       [](const auto& a, const auto& b) { return a.relative_l2 < b.relative_l2; });
+  row->warnings.push_back(absl::StrFormat(
+      "it computes in %s, which moves the residual stream by up to %.2g of its length (at %s) and "
+      "the predictions by %.2g nats (mean KL) against float32",
+      name, worst->relative_l2, worst->hook.name(), report.mean_kl));
   return absl::OkStatus();
 }
 
@@ -63,17 +111,23 @@ void Describe(const Transformer& model, ModelRow* row) {
 
 }  // namespace
 
-absl::StatusOr<ModelRow> Catalog::AddModel(absl::string_view id, const std::string& path) {
+absl::StatusOr<ModelRow> Catalog::AddModel(absl::string_view id, const std::string& path,
+                                           const AddSource& origin) {
   RETURN_IF_ERROR(CheckId(id, "model id"));
-  ASSIGN_OR_RETURN(const std::string source, ResolveDirectory(path));
+  const std::vector<std::string> roots = RootsFor(origin);
+  ASSIGN_OR_RETURN(const std::string source, ResolveWithin(roots, path));
+  std::error_code error;
+  if (!std::filesystem::is_directory(source, error)) {
+    return InvalidArgument(path, ": is no directory");
+  }
   const Reservation reservation(this, absl::StrCat("model:", id));
 
   ASSIGN_OR_RETURN(StagingDir staging, StagingDir::Create(JoinPath(data_dir_, "models")));
-  RETURN_IF_ERROR(
-      ImportFiles(source, staging.path(), options_.allowed_roots, IsModelFile, IsWeightFile));
+  RETURN_IF_ERROR(ImportFiles(source, staging.path(), roots, IsModelFile, IsWeightFile));
   ModelRow row;
   row.id = std::string(id);
   row.path = EntryDir("models", id);
+  row.source = origin.name.empty() ? source : origin.name;
   RETURN_IF_ERROR(DescribeTokenizer(staging.path(), &row));
   LoadOptions options;
   options.device = options_.device;
@@ -81,6 +135,11 @@ absl::StatusOr<ModelRow> Catalog::AddModel(absl::string_view id, const std::stri
   ASSIGN_OR_RETURN(std::shared_ptr<const Transformer> model,
                    Transformer::Load(staging.path(), options));
   Describe(*model, &row);
+  if (options.dtype != torch::kFloat32) {
+    const uint64_t taken = weights_.used_bytes() + row.memory_bytes;
+    const uint64_t room = weights_.budget_bytes() - std::min(weights_.budget_bytes(), taken);
+    RETURN_IF_ERROR(ReportDtype(staging.path(), *model, room, options, &row));
+  }
 
   if (const auto existing = GetModel(id); existing.ok()) {
     if (existing->hash == row.hash && existing->tokenizer_hash == row.tokenizer_hash) {

@@ -150,13 +150,10 @@ std::string Catalog::EntryDir(absl::string_view folder, absl::string_view id) co
 
 std::string Catalog::JobDir(absl::string_view job_id) const { return EntryDir("jobs", job_id); }
 
-absl::StatusOr<std::string> Catalog::ResolveDirectory(const std::string& path) const {
-  ASSIGN_OR_RETURN(std::string resolved, ResolveWithin(options_.allowed_roots, path));
-  std::error_code error;
-  if (!std::filesystem::is_directory(resolved, error)) {
-    return InvalidArgument(path, ": is no directory");
-  }
-  return resolved;
+std::vector<std::string> Catalog::RootsFor(const AddSource& source) const {
+  std::vector<std::string> roots = options_.allowed_roots;
+  roots.insert(roots.end(), source.more_roots.begin(), source.more_roots.end());
+  return roots;
 }
 
 // A row's path follows the data directory when that has moved.

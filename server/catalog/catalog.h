@@ -4,7 +4,7 @@
 //   <data_dir>/            mode 0700, locked by the open catalog
 //     state.db             rows of the catalog, and the job queue
 //     models/<id>/         configuration, tokenizer files and weights in HF layout
-//     saes/<id>/           SAELens layout
+//     saes/<id>/           an SAE's files as they came; what was trained here in SAELens layout
 //     corpora/<id>/        server/formats/token_file.h
 //     index/<sae>@<corpus>.db
 //     jobs/<id>/           checkpoints
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@
 #include "server/formats/token_file.h"
 #include "server/model/transformer.h"
 #include "server/sae/sae.h"
+#include "server/sae/sae_files.h"
 #include "server/store/index_db.h"
 #include "server/store/state_db.h"
 #include "server/tensor/torch.h"
@@ -50,24 +52,65 @@ struct CatalogOptions {
   StateDbOptions state;
 };
 
+// Where files come from that are added.
+struct AddSource {
+  std::string name;                     // for people; empty: the path
+  std::vector<std::string> more_roots;  // allowed beside CatalogOptions::allowed_roots
+};
+
+// What is known of an SAE beside its files, e.g. from the release it was published in. The files
+// win.
+struct KnownOfSae {
+  std::string model;  // as the hub names it
+  std::string hook_name;
+  std::string hook_name_out;
+  bool center_writing_weights = false;
+  std::optional<bool> prepend_bos;
+  uint32_t context_size = 0;       // tokens
+  double norm_scaling_factor = 0;  // as in LoadSaeOptions; 0: none
+  std::string note;                // one sentence
+};
+
 struct AddSaeOptions {
-  std::string model_id;
-  std::string hook_name;   // overrides what the files say; empty: the files' own
-  bool any_width = false;  // accepts a d_in that is not the hook's width, for vectors only
+  std::string model_id;            // empty: the only model that goes by the name in the files
+  std::string hook_name;           // overrides what the files say; empty: the files' own
+  bool any_width = false;          // accepts a d_in that is not the hook's width, for vectors only
+  std::string hook_name_out = {};  // as hook_name, of what a transcoder writes
+  // Unset: what is known of the SAE; else not centred.
+  std::optional<bool> center_writing_weights = {};
+  LoadSaeOptions load = {};              // settings in place of those in the files
+  std::optional<KnownOfSae> known = {};  // unset: what the path tells (see known_sae.h)
+  AddSource source = {};
 };
 
 struct AddCorpusOptions {
-  std::vector<std::string> paths;  // .txt, .jsonl
+  std::vector<std::string> paths;  // files and directories
   std::string model_id;
-  uint32_t context_size = 0;        // tokens; 0: the model's n_ctx, at most 128
-  std::string text_field = "text";  // of .jsonl
-  bool no_bos = false;              // leaves out the BOS that the model's tokenizer asks for
+  uint32_t context_size = 0;  // tokens; 0: the model's n_ctx, at most 128
+  bool no_bos = false;        // leaves out the BOS that the model's tokenizer asks for
+  // What of CorpusSpec says how files are read and cut; its other fields are set by the catalog.
+  DocumentFormat format = DocumentFormat::kByName;
+  std::string text_field = "text";
+  std::string text_separator;
+  bool csv_quotes = true;
+  ContextLayout layout = ContextLayout::kPacked;
+  bool append_eos = false;
+  double holdout = 0;  // fraction of documents, [0, 0.5]
 };
 
 struct CorpusHandle {
   CorpusRow row;
   std::shared_ptr<const TokenFile> tokens;
 };
+
+struct ExportedSae {
+  std::string directory;           // canonical
+  std::vector<std::string> files;  // names in it
+  uint64_t bytes = 0;
+};
+
+// What ExportSae writes.
+constexpr absl::string_view kExportFormats[] = {"saelens", "dictionary_learning"};
 
 struct IndexEntry {
   std::string sae_id;
@@ -90,22 +133,36 @@ class Catalog {
   // PermissionDenied: a path outside the allowed roots.
 
   // A directory in HF layout. Its weights are read completely, once, and stay loaded.
-  absl::StatusOr<ModelRow> AddModel(absl::string_view id, const std::string& path);
-  // A SAELens directory.
+  absl::StatusOr<ModelRow> AddModel(absl::string_view id, const std::string& path,
+                                    const AddSource& source = {});
+  // A directory or a file of any format that LoadSae reads.
   //   errors  NotFound         the model
-  //           InvalidArgument  no hook point is known; the model has no such hook; the SAE's width
-  //                            is not the hook's (see any_width)
+  //           InvalidArgument  no format fits; no model or hook point is known (the message names
+  //                            the option that says it); the model has no such hook; the SAE's
+  //                            width is not the hook's (see any_width); centring for a model that
+  //                            does not use LayerNorm
   absl::StatusOr<SaeRow> AddSae(absl::string_view id, const std::string& path,
                                 const AddSaeOptions& options);
   // Tokenises text files. FailedPrecondition: the model has no tokenizer. Cancelled leaves nothing.
   absl::StatusOr<CorpusRow> AddCorpus(absl::string_view id, const AddCorpusOptions& options,
-                                      const CorpusProgress& progress, const CancelToken& cancel);
+                                      const CorpusObserver& observer, const CancelToken& cancel,
+                                      CorpusSummary* summary = nullptr);
   // Takes over a directory that a training job of this server wrote (it lies in the data directory
   // and is moved). Called again after a crash, it gives the entry of the same job.
   //   errors  AlreadyExists  the id belongs to another SAE
   absl::StatusOr<SaeRow> AdoptSae(absl::string_view id, const std::string& dir,
                                   absl::string_view model_id, absl::string_view hook_name,
                                   absl::string_view training_job_id);
+
+  // Writes the SAE's files for another program into `directory`, which is created, or must be
+  // empty; it appears complete or not at all.
+  //   errors  InvalidArgument   an unknown format, a directory that is not empty or lies in the
+  //   data
+  //                             directory
+  //           PermissionDenied  outside the allowed roots
+  //           Unimplemented     the format cannot express this SAE
+  absl::StatusOr<ExportedSae> ExportSae(absl::string_view id, absl::string_view format,
+                                        const std::string& directory);
 
   // ---- looking.
   absl::StatusOr<ModelRow> GetModel(absl::string_view id) const;
@@ -169,9 +226,11 @@ class Catalog {
   absl::Status Explain(const absl::Status& status, absl::string_view kind) const;
   // The entry's directory; `folder` is models, saes or corpora.
   std::string EntryDir(absl::string_view folder, absl::string_view id) const;
-  absl::StatusOr<std::string> ResolveDirectory(const std::string& path) const;
-  // Fits the row of an SAE to its model: hook point, width.
-  absl::Status FitToModel(const SaeConfig& config, const AddSaeOptions& options, SaeRow* row) const;
+  std::vector<std::string> RootsFor(const AddSource& source) const;
+  // The model that the SAE belongs to, whether `options` or the files say it.
+  absl::StatusOr<ModelRow> ModelOf(const Sae& sae, const AddSaeOptions& options) const;
+  // Fits the row of an SAE to its model: hook points, widths, centring, BOS.
+  absl::Status FitToModel(const Sae& sae, const AddSaeOptions& options, SaeRow* row) const;
   void RemoveIndexes(absl::string_view sae_id, absl::string_view corpus_id) const;
 
   const std::string data_dir_;  // canonical

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "server/base/status.h"
 #include "server/catalog/catalog.h"
+#include "server/catalog/sae_overrides.h"
 #include "server/sae/sae_files.h"
 
 namespace featurescope {
@@ -44,7 +45,9 @@ absl::StatusOr<std::shared_ptr<const Transformer>> Catalog::LoadedModel(absl::st
 absl::StatusOr<std::shared_ptr<const Sae>> Catalog::LoadedSae(absl::string_view id) {
   ASSIGN_OR_RETURN(const SaeRow row, GetSae(id));
   const auto load = [&]() -> absl::StatusOr<LoadCache::Handle> {
-    ASSIGN_OR_RETURN(std::shared_ptr<const Sae> sae, LoadSae(row.path, options_.device));
+    ASSIGN_OR_RETURN(const LoadSaeOptions options, SaeOverridesFromJson(row.overrides));
+    ASSIGN_OR_RETURN(std::shared_ptr<const Sae> sae,
+                     LoadSae(JoinPath(row.path, row.main_file), options_.device, options));
     if (sae->hash() != row.hash) return Changed("SAE", id, row.path);
     return LoadCache::Handle(std::move(sae));
   };

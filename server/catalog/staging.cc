@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,6 +69,16 @@ absl::Status StagingDir::MoveTo(const std::string& place,
   return absl::OkStatus();
 }
 
+absl::Status StagingDir::MoveToNew(const std::string& place) {
+  if (::chmod(path_.c_str(), 0755) != 0) return ErrnoStatus(errno, path_);
+  RETURN_IF_ERROR(SyncDir(path_));
+  if (::rename(path_.c_str(), place.c_str()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("rename ", path_, " to ", place));
+  }
+  path_.clear();
+  return SyncDir(ParentOf(place));
+}
+
 absl::Status ImportFiles(const std::string& from, const std::string& to,
                          absl::Span<const std::string> roots,
                          const std::function<bool(absl::string_view)>& wanted,
@@ -84,10 +95,14 @@ absl::Status ImportFiles(const std::string& from, const std::string& to,
   for (const std::string& name : names) {
     ASSIGN_OR_RETURN(const std::string source, ResolveWithin(roots, JoinPath(from, name)));
     const std::string target = JoinPath(to, name);
-    if (linked(name) && FileExists(source) && ::link(source.c_str(), target.c_str()) == 0) continue;
-    RETURN_IF_ERROR(CopyFile(source, target));
+    RETURN_IF_ERROR(linked(name) ? LinkOrCopy(source, target) : CopyFile(source, target));
   }
   return absl::OkStatus();
+}
+
+absl::Status LinkOrCopy(const std::string& from, const std::string& to) {
+  if (FileExists(from) && ::link(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+  return CopyFile(from, to);
 }
 
 void RemoveTree(const std::string& path) {

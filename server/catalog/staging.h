@@ -32,6 +32,9 @@ class StagingDir {
   // Moves it to `place`, durably, in the place of what a killed server left there, and runs
   // `insert`. When that fails the directory is removed again.
   absl::Status MoveTo(const std::string& place, const std::function<absl::Status()>& insert);
+  // Moves it to `place`, durably, where nothing or an empty directory is, for all to
+  // read.   errors  AlreadyExists  something else is there
+  absl::Status MoveToNew(const std::string& place);
 
  private:
   explicit StagingDir(std::string path) : path_(std::move(path)) {}
@@ -45,6 +48,9 @@ absl::Status ImportFiles(const std::string& from, const std::string& to,
                          absl::Span<const std::string> roots,
                          const std::function<bool(absl::string_view)>& wanted,
                          const std::function<bool(absl::string_view)>& linked);
+
+// A hard link where both lie on one file system, else a copy.
+absl::Status LinkOrCopy(const std::string& from, const std::string& to);
 
 // Removes a directory with all it holds; errors are logged.
 void RemoveTree(const std::string& path);

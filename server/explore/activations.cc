@@ -72,11 +72,21 @@ absl::StatusOr<std::vector<std::vector<uint32_t>>> CheckRequest(const Activation
 }  // namespace
 
 absl::Status CheckSaeFits(const SaeRef& sae, const Transformer& model) {
-  const auto width = model.config().HookWidth(sae.hook);
-  if (!width.ok()) return Annotate(width.status(), absl::StrCat("SAE ", sae.id));
-  if (*width != sae.sae->config().d_in) {
-    return InvalidArgument("SAE ", sae.id, " has d_in ", sae.sae->config().d_in, ", but ",
-                           sae.hook.name(), " of the model is ", *width, " wide");
+  const auto check = [&](const HookPoint& hook, absl::string_view what, int64_t expected) {
+    const auto width = model.config().HookWidth(hook);
+    if (!width.ok()) return Annotate(width.status(), absl::StrCat("SAE ", sae.id));
+    if (*width == expected) return absl::OkStatus();
+    return InvalidArgument("SAE ", sae.id, " has ", what, " ", expected, ", but ", hook.name(),
+                           " of the model is ", *width, " wide");
+  };
+  RETURN_IF_ERROR(check(sae.hook, "d_in", sae.sae->config().d_in));
+  if (sae.output_unknown()) return absl::OkStatus();
+  RETURN_IF_ERROR(check(sae.output_hook(), "d_out", sae.sae->config().d_out));
+  const int n_layers = model.config().n_layers;
+  if (ExecutionOrder(sae.output_hook(), n_layers) < ExecutionOrder(sae.hook, n_layers)) {
+    return InvalidArgument("SAE ", sae.id, " writes ", sae.output_hook().name(),
+                           ", which the model reaches before ", sae.hook.name(),
+                           ", which it reads");
   }
   return absl::OkStatus();
 }

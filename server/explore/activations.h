@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -24,7 +25,14 @@ namespace featurescope {
 struct SaeRef {
   std::string id;
   std::shared_ptr<const Sae> sae;
-  HookPoint hook;
+  HookPoint hook;  // what it reads
+  // What it writes: unset, the same. A transcoder's is unset where it is not known.
+  std::optional<HookPoint> hook_out = {};
+  bool center_writing_weights = false;  // see server/catalog/hook_values.h
+
+  HookPoint output_hook() const { return hook_out.value_or(hook); }
+  // A transcoder of which it is not known what it writes: its output can only be computed.
+  bool output_unknown() const { return sae->is_transcoder() && !hook_out.has_value(); }
 };
 
 // What to return of each SAE's activations. AllPositive: everything.
@@ -68,8 +76,10 @@ struct SaeActivations {
   std::vector<float> top_scores;
   // Over the text's non-special tokens; NaN where it is not defined (no such tokens, no variance)
   // or not asked for.
-  float l0 = 0;                  // mean
-  float explained_variance = 0;  // 1 - sum |x - x_hat|^2 / sum |x - mean(x)|^2
+  float l0 = 0;  // mean
+  // 1 - sum |y - y_hat|^2 / sum |y - mean(y)|^2; y is what the SAE reads, of a transcoder what it
+  // writes (NaN where that is not known)
+  float explained_variance = 0;
 };
 
 struct TextActivations {
@@ -92,8 +102,10 @@ struct ActivationsResponse {
 absl::StatusOr<ActivationsResponse> ComputeActivations(const ActivationsRequest& request,
                                                        DeviceWorker& worker);
 
-// Whether `sae` can be used at its hook in `model`.
-//   errors  InvalidArgument  the model has no such hook, or it has another width than d_in
+// Whether `sae` can be used at its hooks in `model`.
+//   errors  InvalidArgument  the model has no such hook, or it has another width than d_in or
+//   d_out;
+//                            the hook that is written comes before the one that is read
 absl::Status CheckSaeFits(const SaeRef& sae, const Transformer& model);
 
 }  // namespace featurescope

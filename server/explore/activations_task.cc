@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/catalog/hook_values.h"
 #include "server/model/hooks.h"
 #include "server/tensor/gate.h"
 #include "server/tensor/torch.h"
@@ -20,11 +21,16 @@ bool EncodesFeaturesOnly(const ActivationsRequest& request) {
   return !request.statistics && std::holds_alternative<TheseFeatures>(request.selection);
 }
 
+// Empty where a request must run alone: what such an SAE gives depends on what it encodes together.
 std::string BatchKey(const ActivationsRequest& request, const ActivationSelection& in_order) {
+  for (const SaeRef& sae : request.saes) {
+    if (sae.sae->config().whole_batch) return "";
+  }
   std::string key =
       absl::StrCat("activations:", reinterpret_cast<uintptr_t>(request.model.model.get()));
   for (const SaeRef& sae : request.saes) {
-    absl::StrAppend(&key, ":", reinterpret_cast<uintptr_t>(sae.sae.get()), "@", sae.hook.name());
+    absl::StrAppend(&key, ":", reinterpret_cast<uintptr_t>(sae.sae.get()), "@", sae.hook.name(),
+                    ">", sae.output_hook().name(), sae.center_writing_weights ? ":centred" : "");
   }
   absl::StrAppend(&key, request.statistics ? ":statistics" : "");
   if (EncodesFeaturesOnly(request)) {
@@ -63,17 +69,20 @@ class ActivationsBatch {
   };
   const ActivationsRequest& request() const { return shares_.front().task->request_; }
 
+  // At the SAE's hook: encodes, and keeps the outputs where they are to be measured.
   absl::Status RunSae(size_t s, const torch::Tensor& x);
-  absl::Status Collect(size_t s, const torch::Tensor& x, torch::Tensor* squared_error);
+  absl::Status Collect(size_t s, const torch::Tensor& x);
   absl::StatusOr<SparseRows> EncodeRows(const Sae& sae, const torch::Tensor& x,
-                                        torch::Tensor* squared_error) const;
-  void AddExplainedVariance(size_t s, const torch::Tensor& x, const torch::Tensor& squared_error);
+                                        torch::Tensor* output) const;
+  // At the hook that the SAE writes: compares its outputs with what is there, `y` [rows, d_out].
+  void AddExplainedVariance(size_t s, const torch::Tensor& y);
 
   std::vector<Share> shares_;
   std::vector<Text> texts_;
   SequenceBatch batch_;
-  torch::Tensor text_of_row_;  // int64 [rows]
-  torch::Tensor ordinary_;     // float32 [rows], 1 where the token is not special
+  std::vector<torch::Tensor> outputs_;  // of each SAE, float32 [rows, d_out]
+  torch::Tensor text_of_row_;           // int64 [rows]
+  torch::Tensor ordinary_;              // float32 [rows], 1 where the token is not special
 };
 
 ActivationsBatch::ActivationsBatch(absl::Span<ActivationsTask* const> tasks) {
@@ -104,10 +113,17 @@ absl::Status ActivationsBatch::Run() {
   const std::vector<SaeRef>& saes = request().saes;
   absl::Status failed;
   HookSet hooks;
+  outputs_.resize(saes.size());
   for (size_t s = 0; s < saes.size(); ++s) {
-    hooks.Add(saes[s].hook, [this, s, &failed](const HookContext&, torch::Tensor& value) {
-      if (failed.ok()) failed = RunSae(s, value.flatten(1).to(torch::kFloat32));
+    const bool center = saes[s].center_writing_weights;
+    hooks.Add(saes[s].hook, [=, this, &failed](const HookContext& at, torch::Tensor& value) {
+      if (failed.ok()) failed = RunSae(s, HookRows(value, at.hook, center));
     });
+    if (!request().statistics || saes[s].output_unknown()) continue;
+    hooks.Add(saes[s].output_hook(),
+              [=, this, &failed](const HookContext& at, torch::Tensor& value) {
+                if (failed.ok()) AddExplainedVariance(s, HookRows(value, at.hook, center));
+              });
   }
   ForwardOptions options;
   options.hooks = &hooks;
@@ -124,17 +140,14 @@ absl::Status ActivationsBatch::RunSae(size_t s, const torch::Tensor& x) {
     result.l0 = std::numeric_limits<float>::quiet_NaN();
     result.explained_variance = std::numeric_limits<float>::quiet_NaN();
   }
-  torch::Tensor squared_error;
-  RETURN_IF_ERROR(Collect(s, x, &squared_error));
-  if (request().statistics) AddExplainedVariance(s, x, squared_error);
-  return absl::OkStatus();
+  return Collect(s, x);
 }
 
 absl::StatusOr<SparseRows> ActivationsBatch::EncodeRows(const Sae& sae, const torch::Tensor& x,
-                                                        torch::Tensor* squared_error) const {
+                                                        torch::Tensor* output) const {
   if (!EncodesFeaturesOnly(request())) {
     ASSIGN_OR_RETURN(const EncodedRows encoded, sae.Encode(x));
-    if (request().statistics) *squared_error = (x - sae.Decode(encoded)).square().sum(1);
+    if (request().statistics) *output = sae.Decode(encoded);
     return encoded.acts.To(torch::kCPU);
   }
   const std::vector<uint32_t>& features =
@@ -149,11 +162,10 @@ absl::StatusOr<SparseRows> ActivationsBatch::EncodeRows(const Sae& sae, const to
   return rows;
 }
 
-absl::Status ActivationsBatch::Collect(size_t s, const torch::Tensor& x,
-                                       torch::Tensor* squared_error) {
+absl::Status ActivationsBatch::Collect(size_t s, const torch::Tensor& x) {
   const Sae& sae = *request().saes[s].sae;
   const int64_t n_rows = x.size(0);
-  std::vector<torch::Tensor> errors;
+  std::vector<torch::Tensor> outputs;
   SparseRows piece;
   int64_t piece_begin = 0;
   int64_t piece_end = 0;
@@ -169,10 +181,10 @@ absl::Status ActivationsBatch::Collect(size_t s, const torch::Tensor& x,
       if (row == piece_end) {
         piece_begin = piece_end;
         piece_end = std::min(n_rows, piece_begin + kEncodeRows);
-        torch::Tensor error;
+        torch::Tensor output;
         ASSIGN_OR_RETURN(
-            piece, EncodeRows(sae, x.narrow(0, piece_begin, piece_end - piece_begin), &error));
-        errors.push_back(error);
+            piece, EncodeRows(sae, x.narrow(0, piece_begin, piece_end - piece_begin), &output));
+        outputs.push_back(output);
       }
       const SparseRowView view = RowOf(piece, row - piece_begin);
       if (!text.special[pos]) {
@@ -187,22 +199,23 @@ absl::Status ActivationsBatch::Collect(size_t s, const torch::Tensor& x,
       text.results[s].l0 = static_cast<float>(n_active) / static_cast<float>(n_ordinary);
     }
   }
-  if (request().statistics) *squared_error = torch::cat(errors);
+  if (request().statistics) outputs_[s] = torch::cat(outputs);
   return absl::OkStatus();
 }
 
-void ActivationsBatch::AddExplainedVariance(size_t s, const torch::Tensor& x,
-                                            const torch::Tensor& squared_error) {
+void ActivationsBatch::AddExplainedVariance(size_t s, const torch::Tensor& y) {
+  const torch::Tensor squared_error = (y - outputs_[s]).square().sum(1);  // [rows]
+  outputs_[s] = torch::Tensor();
   const auto n_texts = static_cast<int64_t>(texts_.size());
   const auto sum_by_text = [&](const torch::Tensor& of_rows) {  // [rows] -> float64 [texts]
     return torch::zeros({n_texts}, of_rows.options().dtype(torch::kFloat64))
         .index_add_(0, text_of_row_, (of_rows * ordinary_).to(torch::kFloat64));
   };
   const auto n_ordinary = sum_by_text(torch::ones_like(ordinary_));
-  const auto sums = torch::zeros({n_texts, x.size(1)}, x.options())
-                        .index_add_(0, text_of_row_, x * ordinary_.unsqueeze(1));
+  const auto sums = torch::zeros({n_texts, y.size(1)}, y.options())
+                        .index_add_(0, text_of_row_, y * ordinary_.unsqueeze(1));
   const auto means = sums / n_ordinary.clamp_min(1).to(torch::kFloat32).unsqueeze(1);
-  const auto deviation = (x - means.index_select(0, text_of_row_)).square().sum(1);  // [rows]
+  const auto deviation = (y - means.index_select(0, text_of_row_)).square().sum(1);  // [rows]
   const auto total = sum_by_text(deviation).to(torch::kCPU);
   const auto unexplained = sum_by_text(squared_error).to(torch::kCPU);
   for (int64_t t = 0; t < n_texts; ++t) {

@@ -4,17 +4,19 @@
 #include <limits>
 
 #include "server/base/status.h"
+#include "server/catalog/hook_values.h"
 #include "server/explore/sparse_activations.h"
 
 namespace featurescope {
 namespace {
 
-// Of `edit`'s SAE among the SAEs that `edits` name at its hook point, in the order of first naming.
+// Of `edit`'s SAE among the SAEs that `edits` name at the hook point that it writes, in the order
+// of first naming.
 size_t StageOf(absl::Span<const Intervention> edits, const Intervention& edit) {
   std::vector<const Sae*> seen;
   for (const Intervention& other : edits) {
     if (other.sae.sae == edit.sae.sae) break;
-    if (other.sae.hook == edit.sae.hook &&
+    if (other.sae.output_hook() == edit.sae.output_hook() &&
         std::find(seen.begin(), seen.end(), other.sae.sae.get()) == seen.end()) {
       seen.push_back(other.sae.sae.get());
     }
@@ -100,7 +102,7 @@ SparseRows Replaced(const Code& code) {
   return ToSparseRows(replaced, 0, replaced.n_rows());
 }
 
-// What the edits in units of the residual stream add, [n, d_in]; undefined: nothing.
+// What the edits in units of the residual stream add, [n, d_out]; undefined: nothing.
 absl::StatusOr<torch::Tensor> ResidualDelta(const Sae& sae, const Code& code) {
   torch::Tensor delta;
   for (size_t c = 0; c < code.features.size(); ++c) {
@@ -118,21 +120,23 @@ absl::StatusOr<torch::Tensor> ResidualDelta(const Sae& sae, const Code& code) {
   return delta;
 }
 
-// x' of rows `x` [n, d_in].
+// y' of rows `y` [n, d_out]. `taken_off` is what centring took off them.
 absl::StatusOr<torch::Tensor> ApplyCode(const Sae& sae, ErrorTerm error_term, const Code& code,
-                                        const torch::Tensor& x) {
+                                        const torch::Tensor& y, const torch::Tensor& taken_off) {
   torch::Tensor edited;
   if (error_term == ErrorTerm::kDropped) {
-    edited = sae.Decode(EncodedRows{Replaced(code).To(x.device()), code.all.normalization});
+    edited = sae.Decode(EncodedRows{Replaced(code).To(y.device()), code.all.normalization,
+                                    code.all.skip_input}) +
+             taken_off;
   } else {
     // The decoder is affine: decode(f') - decode(f) = decode(f' - f) - decode(0).
-    SparseRows difference = Difference(code, sae.config().d_sae).To(x.device());
+    SparseRows difference = Difference(code, sae.config().d_sae).To(y.device());
     SparseRows nothing = difference;
     nothing.row_offsets = torch::zeros_like(difference.row_offsets);
     nothing.indices = difference.indices.narrow(0, 0, 0);
     nothing.values = difference.values.narrow(0, 0, 0);
-    edited = x + (sae.Decode(EncodedRows{std::move(difference), code.all.normalization}) -
-                  sae.Decode(EncodedRows{std::move(nothing), code.all.normalization}));
+    edited = y + (sae.Decode(EncodedRows{std::move(difference), code.all.normalization, {}}) -
+                  sae.Decode(EncodedRows{std::move(nothing), code.all.normalization, {}}));
   }
   ASSIGN_OR_RETURN(const torch::Tensor along, ResidualDelta(sae, code));
   return along.defined() ? edited + along : edited;
@@ -143,14 +147,16 @@ absl::StatusOr<torch::Tensor> ApplyCode(const Sae& sae, ErrorTerm error_term, co
 EditPlan::RowEdits& EditPlan::RowFor(const Intervention& edit, size_t stage, int64_t row,
                                      uint32_t position) {
   auto at = std::find_if(hooks_.begin(), hooks_.end(),
-                         [&](const HookEdits& h) { return h.hook == edit.sae.hook; });
-  if (at == hooks_.end()) at = hooks_.insert(at, {edit.sae.hook, {}});
+                         [&](const HookEdits& h) { return h.hook == edit.sae.output_hook(); });
+  if (at == hooks_.end()) at = hooks_.insert(at, {edit.sae.output_hook(), {}});
   if (at->stages.size() <= stage) at->stages.resize(stage + 1);
   std::vector<Group>& groups = at->stages[stage];
   auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
-    return g.sae == edit.sae.sae && g.error_term == edit.error_term;
+    return g.sae.sae == edit.sae.sae && g.sae.hook == edit.sae.hook &&
+           g.sae.center_writing_weights == edit.sae.center_writing_weights &&
+           g.error_term == edit.error_term;
   });
-  if (group == groups.end()) group = groups.insert(group, {edit.sae.sae, edit.error_term, {}});
+  if (group == groups.end()) group = groups.insert(group, {edit.sae, edit.error_term, {}});
   // Rows come one after another, so that only the last can be this one.
   if (group->rows.empty() || group->rows.back().row != row) {
     group->rows.push_back({row, position, {}});
@@ -166,6 +172,12 @@ void EditPlan::Add(int64_t row, uint32_t position, absl::Span<const Intervention
   }
 }
 
+std::vector<int64_t> EditPlan::Group::row_indices() const {
+  std::vector<int64_t> indices;
+  for (const RowEdits& row : rows) indices.push_back(row.row);
+  return indices;
+}
+
 void EditPlan::AddHooks(HookSet* hooks) {
   for (const HookEdits& at : hooks_) {
     hooks->Add(at.hook, [this, &at](const HookContext&, torch::Tensor& value) {
@@ -174,17 +186,28 @@ void EditPlan::AddHooks(HookSet* hooks) {
       TORCH_CHECK(status_.ok(), "an edit failed");
     });
   }
+  // Transcoders read what the edits above have left.
+  for (HookEdits& at : hooks_) {
+    for (std::vector<Group>& stage : at.stages) {
+      for (Group& group : stage) {
+        if (!group.sae.sae->is_transcoder()) continue;
+        hooks->Add(group.sae.hook, [&group](const HookContext& here, torch::Tensor& value) {
+          const auto index = torch::tensor(group.row_indices(), torch::kInt64).to(value.device());
+          group.read =
+              HookRows(value.index_select(0, index), here.hook, group.sae.center_writing_weights);
+        });
+      }
+    }
+  }
 }
 
 absl::Status EditPlan::EditValue(const HookEdits& at, torch::Tensor* value) {
-  torch::Tensor edited = value->reshape({value->size(0), -1}).clone();  // [rows, d_in]
+  torch::Tensor edited = value->reshape({value->size(0), -1}).clone();  // [rows, d_out]
   for (const std::vector<Group>& stage : at.stages) {
     for (const Group& group : stage) {
-      std::vector<int64_t> rows;
-      for (const RowEdits& row : group.rows) rows.push_back(row.row);
-      const auto index = torch::tensor(rows, torch::kInt64).to(edited.device());
-      const auto x = edited.index_select(0, index).to(torch::kFloat32);
-      ASSIGN_OR_RETURN(const torch::Tensor changed, EditRows(group, x));
+      const auto index = torch::tensor(group.row_indices(), torch::kInt64).to(edited.device());
+      const auto y = edited.index_select(0, index).to(torch::kFloat32);
+      ASSIGN_OR_RETURN(const torch::Tensor changed, EditRows(group, y));
       edited.index_copy_(0, index, changed.to(edited.scalar_type()));
     }
   }
@@ -192,8 +215,13 @@ absl::Status EditPlan::EditValue(const HookEdits& at, torch::Tensor* value) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<torch::Tensor> EditPlan::EditRows(const Group& group, const torch::Tensor& x) {
-  const Sae& sae = *group.sae;
+absl::StatusOr<torch::Tensor> EditPlan::EditRows(const Group& group, const torch::Tensor& y) {
+  const Sae& sae = *group.sae.sae;
+  const auto centred = [&](const torch::Tensor& rows) {
+    return HookRows(rows, group.sae.output_hook(), group.sae.center_writing_weights);
+  };
+  const torch::Tensor x = sae.is_transcoder() ? group.read : centred(y);  // [n, d_in]
+  if (!x.defined()) return Internal("the pass did not reach ", group.sae.hook.name());
   Code code;
   for (const RowEdits& row : group.rows) {
     for (const Edit& edit : row.edits) code.features.push_back(edit.intervention->feature);
@@ -221,11 +249,15 @@ absl::StatusOr<torch::Tensor> EditPlan::EditRows(const Group& group, const torch
     }
   }
 
-  ASSIGN_OR_RETURN(const torch::Tensor changed, ApplyCode(sae, group.error_term, code, x));
-  ASSIGN_OR_RETURN(const torch::Tensor seen, sae.EncodeFeatures(changed, code.features));
-  const auto seen_after = seen.to(torch::kCPU).contiguous();
+  ASSIGN_OR_RETURN(const torch::Tensor changed,
+                   ApplyCode(sae, group.error_term, code, y, y - centred(y)));
+  torch::Tensor seen_after = code.after;  // a transcoder does not read what it writes
+  if (!sae.is_transcoder()) {
+    ASSIGN_OR_RETURN(const torch::Tensor seen, sae.EncodeFeatures(centred(changed), code.features));
+    seen_after = seen.to(torch::kCPU).contiguous();
+  }
   const auto relative =
-      ((changed - x).norm(2, {1}) / x.norm(2, {1}).clamp_min(std::numeric_limits<float>::min()))
+      ((changed - y).norm(2, {1}) / y.norm(2, {1}).clamp_min(std::numeric_limits<float>::min()))
           .to(torch::kCPU)
           .contiguous();  // [n]
   for (size_t i = 0; i < group.rows.size(); ++i) {

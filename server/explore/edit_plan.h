@@ -46,13 +46,18 @@ class EditPlan {
   };
   // Rows that are edited together.
   struct Group {
-    std::shared_ptr<const Sae> sae;
+    SaeRef sae;
     ErrorTerm error_term = ErrorTerm::kKept;
     std::vector<RowEdits> rows;
+    // Transcoders: what they read in these rows, float32 [rows, d_in], from when the pass was
+    // there.
+    torch::Tensor read = {};
+
+    std::vector<int64_t> row_indices() const;
   };
   // A row's n-th SAE at a hook point is edited in the n-th stage.
   struct HookEdits {
-    HookPoint hook;
+    HookPoint hook;  // the one that is written
     std::vector<std::vector<Group>> stages;
   };
   struct Noted {
@@ -65,7 +70,8 @@ class EditPlan {
 
   RowEdits& RowFor(const Intervention& edit, size_t stage, int64_t row, uint32_t position);
   absl::Status EditValue(const HookEdits& at, torch::Tensor* value);
-  absl::StatusOr<torch::Tensor> EditRows(const Group& group, const torch::Tensor& x);
+  // y' of rows y [n, d_out] at the hook that is written.
+  absl::StatusOr<torch::Tensor> EditRows(const Group& group, const torch::Tensor& y);
 
   std::vector<HookEdits> hooks_;
   std::vector<Noted> noted_;

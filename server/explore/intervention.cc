@@ -43,6 +43,11 @@ absl::Status Validate(const Intervention& intervention, const Transformer& model
   if (const absl::Status fits = CheckSaeFits(intervention.sae, model); !fits.ok()) {
     return Annotate(fits, name);
   }
+  if (intervention.sae.output_unknown()) {
+    return FailedPrecondition(name, ": SAE ", intervention.sae.id,
+                              " is a transcoder of which it is not known where its output belongs; "
+                              "add it again and say so, e.g. with --hook-out");
+  }
   const int64_t d_sae = intervention.sae.sae->config().d_sae;
   if (intervention.feature >= d_sae) {
     return InvalidArgument(name, ": feature ", intervention.feature, " is out of range [0, ", d_sae,

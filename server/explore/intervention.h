@@ -1,8 +1,9 @@
 // Edits of a feature's activation while the model runs.
 //
-// At one position, all edits of one SAE act in order on one code f = encode(x); then
-//   error term kept     x' = x + (decode(f') - decode(f))
-//   error term dropped  x' = decode(f')
+// At one position, all edits of one SAE act in order on one code f = encode(x); then, of the value
+// y at the hook that the SAE writes (x itself, but for transcoders),
+//   error term kept     y' = y + (decode(f') - decode(f))
+//   error term dropped  y' = decode(f')
 // Edits of different SAEs at one hook point follow each other in the order of their first edit.
 #pragma once
 
@@ -58,10 +59,11 @@ constexpr size_t kMaxInterventions = 64;
 // What an intervention did, position by position.
 struct EditProof {
   std::vector<uint32_t> positions;  // in prompt + generated tokens
-  // The feature's activation there, as the SAE sees it in x and in x'.
+  // The feature's activation there, as the SAE sees it in x and in x'. A transcoder does not read
+  // what it writes: after is then what the edits have made of the code.
   std::vector<float> activation_before;
   std::vector<float> activation_after;
-  std::vector<float> relative_change;  // |x' - x| / |x| of all edits of this SAE there
+  std::vector<float> relative_change;  // |y' - y| / |y| of all edits of this SAE there
 };
 
 // Checks what can be checked before running.

@@ -37,8 +37,10 @@ class EncodeTask : public InteractiveTask {
         reconstruct_(reconstruct),
         cancel_(std::move(cancel)),
         out_(out),
-        batch_key_(absl::StrCat("encode:", reinterpret_cast<uintptr_t>(sae_.get()), ":",
-                                reconstruct ? "reconstruct" : "")) {}
+        batch_key_(sae_->config().whole_batch
+                       ? ""
+                       : absl::StrCat("encode:", reinterpret_cast<uintptr_t>(sae_.get()), ":",
+                                      reconstruct ? "reconstruct" : "")) {}
 
   const std::string& batch_key() const override { return batch_key_; }
   int64_t n_tokens() const override {
@@ -77,8 +79,10 @@ class EncodeTask : public InteractiveTask {
       const int64_t end = begin + task->n_tokens();
       AppendRows(acts.Slice(begin, end), &task->out_->feature_acts);
       if (reconstruct_) {
-        const float* first = x_hat.data_ptr<float>() + begin * sae_->config().d_in;
-        task->out_->sae_out.insert(task->out_->sae_out.end(), first, first + task->vectors_.size());
+        const int64_t d_out = sae_->config().d_out;
+        const float* first = x_hat.data_ptr<float>() + begin * d_out;
+        task->out_->sae_out.insert(task->out_->sae_out.end(), first,
+                                   first + task->n_tokens() * d_out);
       }
       begin = end;
     }

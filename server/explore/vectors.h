@@ -15,7 +15,7 @@ namespace featurescope {
 
 struct EncodedVectors {
   SparseActivations feature_acts;
-  std::vector<float> sae_out;  // [n_vectors, d_in] if asked for, row after row
+  std::vector<float> sae_out;  // [n_vectors, d_out] if asked for, row after row
 };
 
 // Encodes the rows of `vectors` [n_vectors, d_in] and, with `reconstruct`, decodes them again.
@@ -29,7 +29,7 @@ absl::StatusOr<EncodedVectors> EncodeVectors(const std::shared_ptr<const Sae>& s
                                              bool reconstruct, const CancelToken& cancel,
                                              DeviceWorker& worker);
 
-// Decodes feature activations to rows of d_in values. Blocks.
+// Decodes feature activations to rows of d_out values. Blocks.
 //
 //   errors  InvalidArgument    offsets, indices or n_cols do not fit the SAE; a value is not finite
 //           ResourceExhausted  the device's queue is full

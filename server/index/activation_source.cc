@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/base/status.h"
+#include "server/catalog/hook_values.h"
 #include "server/tensor/gate.h"
 #include "server/tensor/sparse_rows.h"
 
@@ -46,19 +47,19 @@ ActivationsByFeature ActivationBatch::by_feature() const {
 }
 
 // What the quanta of one batch have given so far.
-struct ActivationSource::Pieces {
+struct ContextActivations::Pieces {
   std::vector<SparseRows> acts;
   int64_t n_rows = 0;
   ReconstructionSums reconstruction;
 };
 
-ActivationSource::ActivationSource(const IndexInputs& inputs, const BatchPlan& plan,
-                                   uint32_t decode_every)
+ContextActivations::ContextActivations(const IndexInputs& inputs, const BatchPlan& plan,
+                                       uint32_t decode_every)
     : inputs_(inputs), plan_(plan), decode_every_(decode_every), special_(SpecialTokens(inputs)) {}
 
 // Which rows of a piece, which begins at row `first_row` of the batch, are decoded.
-torch::Tensor ActivationSource::RowsToDecode(const ActivationBatch& batch, int64_t first_row,
-                                             int64_t n_rows) const {
+torch::Tensor ContextActivations::RowsToDecode(const ActivationBatch& batch, int64_t first_row,
+                                               int64_t n_rows) const {
   std::vector<int64_t> rows;
   for (uint64_t c = 0; c < batch.n_contexts(); ++c) {
     if ((batch.first_context + c) % decode_every_ != 0) continue;
@@ -71,25 +72,38 @@ torch::Tensor ActivationSource::RowsToDecode(const ActivationBatch& batch, int64
   return torch::tensor(rows, torch::kInt64);
 }
 
-absl::Status ActivationSource::ComputePiece(const SequenceBatch& sequences, const RunContext& run,
-                                            const ActivationBatch& batch, Pieces& pieces) const {
+absl::Status ContextActivations::ComputePiece(const SequenceBatch& sequences, const RunContext& run,
+                                              const ActivationBatch& batch, Pieces& pieces) const {
   torch::Tensor x;
+  torch::Tensor target;  // what the SAE's output is measured against: x, but for transcoders
   HookSet hooks;
-  hooks.Add(inputs_.hook, [&x](const HookContext&, torch::Tensor& value) { x = value; });
+  const auto keep = [this](torch::Tensor* kept) {
+    return [this, kept](const HookContext& at, torch::Tensor& value) {
+      *kept = HookRows(value, at.hook, inputs_.center_writing_weights)
+                  .to(inputs_.sae->device())
+                  .contiguous();
+    };
+  };
+  hooks.Add(inputs_.hook, keep(&x));  // [n, d_in]
+  const bool two_hooks = inputs_.output_hook() != inputs_.hook;
+  if (two_hooks) hooks.Add(inputs_.output_hook(), keep(&target));  // [n, d_out]
   ForwardOptions options;
   options.hooks = &hooks;
   options.cancel = run.cancel;
   RETURN_IF_ERROR(inputs_.model->Forward(sequences, options).status());
   if (!x.defined()) return Internal("the forward pass did not reach ", inputs_.hook.name());
 
+  if (!two_hooks) target = x;
+  if (!target.defined()) {
+    return Internal("the forward pass did not reach ", inputs_.output_hook().name());
+  }
   const Sae& sae = *inputs_.sae;
-  x = x.reshape({x.size(0), -1}).to(sae.device(), torch::kFloat32).contiguous();  // [n, d_in]
   ASSIGN_OR_RETURN(EncodedRows encoded, sae.Encode(x));
   const torch::Tensor decoded = RowsToDecode(batch, pieces.n_rows, x.size(0)).to(sae.device());
   if (decoded.numel() > 0) {
     const bool all = decoded.numel() == x.size(0);
     const torch::Tensor x_hat = sae.Decode(encoded);
-    pieces.reconstruction.Add(all ? x : x.index_select(0, decoded),
+    pieces.reconstruction.Add(all ? target : target.index_select(0, decoded),
                               all ? x_hat : x_hat.index_select(0, decoded));
   }
   pieces.n_rows += x.size(0);
@@ -97,8 +111,8 @@ absl::Status ActivationSource::ComputePiece(const SequenceBatch& sequences, cons
   return absl::OkStatus();
 }
 
-absl::StatusOr<ActivationBatch> ActivationSource::Compute(uint64_t first, uint64_t n,
-                                                          const RunContext& run) const {
+absl::StatusOr<ActivationBatch> ContextActivations::Compute(uint64_t first, uint64_t n,
+                                                            const RunContext& run) const {
   ActivationBatch batch;
   batch.first_context = first;
   std::vector<std::vector<uint32_t>> contexts(n);

@@ -34,10 +34,10 @@ struct ActivationBatch {
   ActivationsByFeature by_feature() const;
 };
 
-class ActivationSource {
+class ContextActivations {
  public:
   // Contexts whose index `decode_every` divides are decoded for the explained variance.
-  ActivationSource(const IndexInputs& inputs, const BatchPlan& plan, uint32_t decode_every);
+  ContextActivations(const IndexInputs& inputs, const BatchPlan& plan, uint32_t decode_every);
 
   // Computes contexts [first, first + n) on run.device, in quanta of plan.tokens_per_quantum.
   //   errors  those of the corpus, the forward pass and the device

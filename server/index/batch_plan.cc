@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "server/engine/quantum.h"
+
 namespace featurescope {
 namespace {
-
-// Low guesses of what matrix products reach: two slow cores, one current GPU.
-constexpr double kCpuFlopsPerSecond = 1e11;
-constexpr double kGpuFlopsPerSecond = 2e13;
 
 // Larger batches gain nothing and cost memory.
 constexpr int64_t kMaxCpuTokens = 4096;
@@ -29,10 +27,6 @@ double FlopsPerToken(const ModelConfig& model, const HookPoint& hook, const SaeC
   if (hook.kind == HookKind::kLnFinal) layers = model.n_layers;
   const double encoder = static_cast<double>(sae.d_in) * static_cast<double>(sae.d_sae);
   return 2 * (layers * (attention + mlp) + encoder);
-}
-
-double FlopsPerQuantum(bool on_gpu, absl::Duration quantum) {
-  return absl::ToDoubleSeconds(quantum) * (on_gpu ? kGpuFlopsPerSecond : kCpuFlopsPerSecond);
 }
 
 BatchPlan PlanBatches(const ModelConfig& model, const HookPoint& hook, const SaeConfig& sae,

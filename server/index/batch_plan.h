@@ -24,9 +24,6 @@ struct BatchPlan {
 double FlopsPerToken(const ModelConfig& model, const HookPoint& hook, const SaeConfig& sae,
                      int64_t context_size);
 
-// Operations that `on_gpu`'s kind of device is trusted to do within `quantum`.
-double FlopsPerQuantum(bool on_gpu, absl::Duration quantum);
-
 BatchPlan PlanBatches(const ModelConfig& model, const HookPoint& hook, const SaeConfig& sae,
                       int64_t context_size, bool on_gpu, absl::Duration quantum);
 

@@ -4,9 +4,10 @@
 #include <utility>
 
 #include "server/base/status.h"
-#include "server/tensor/parallel.h"
+#include "server/engine/quantum.h"
 #include "server/index/batch_plan.h"
 #include "server/tensor/gate.h"
+#include "server/tensor/parallel.h"
 #include "server/tensor/torch.h"
 
 namespace featurescope {
@@ -23,7 +24,7 @@ void InsertEffect(std::vector<LogitEffectRow>& kept, LogitEffectRow effect, size
   if (kept.size() > keep) kept.pop_back();
 }
 
-// The directions of features [begin, begin + n), float32 [n, d_in].
+// The directions of features [begin, begin + n), float32 [n, d_out].
 torch::Tensor Directions(const Sae& sae, int64_t begin, int64_t n) {
   std::vector<torch::Tensor> rows;
   rows.reserve(n);
@@ -51,21 +52,6 @@ void LogitEffects::Offer(absl::Span<const float> effects, uint32_t first_token, 
     if (bottom.size() < keep || effect.effect < bottom.back().effect) {
       InsertEffect(bottom, effect, keep, smaller);
     }
-  }
-}
-
-bool WritesToResidualStream(const HookPoint& hook) {
-  switch (hook.kind) {
-    case HookKind::kEmbed:
-    case HookKind::kPosEmbed:
-    case HookKind::kResidPre:
-    case HookKind::kAttnOut:
-    case HookKind::kResidMid:
-    case HookKind::kMlpOut:
-    case HookKind::kResidPost:
-      return true;
-    default:
-      return false;
   }
 }
 

@@ -8,7 +8,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "server/base/hook_point.h"
 #include "server/engine/run_context.h"
 #include "server/model/transformer.h"
 #include "server/sae/sae.h"
@@ -26,11 +25,9 @@ struct LogitEffects {
   void Offer(absl::Span<const float> effects, uint32_t first_token, size_t keep);
 };
 
-// Whether what is written at `hook` adds to the residual stream, which W_U reads.
-bool WritesToResidualStream(const HookPoint& hook);
-
 // The `keep` largest and smallest effects of every feature, in quanta on run.device. `progress` is
-// called with the share that is done. REQUIRES: WritesToResidualStream(the SAE's hook).
+// called with the share that is done. REQUIRES: the SAE writes to the residual stream or
+// to what is added to it.
 absl::StatusOr<std::vector<LogitEffects>> ComputeLogitEffects(
     const Transformer& model, const Sae& sae, size_t keep, const RunContext& run,
     const std::function<void(double)>& progress);

@@ -18,6 +18,7 @@
 #include "server/index/checkpoint.h"
 #include "server/index/logit_effects.h"
 #include "server/index/write_index.h"
+#include "server/model/centring.h"
 #include "server/store/index_db.h"
 #include "server/tensor/gate.h"
 
@@ -57,6 +58,16 @@ absl::Status CheckInputs(const IndexInputs& in) {
     return FailedPrecondition("SAE ", in.sae_id, " takes vectors of ", sae.d_in, " numbers, but ",
                               in.hook.name(), " of model ", in.model_id, " has ", width);
   }
+  if (in.sae->is_transcoder() && !in.hook_out.has_value()) {
+    return FailedPrecondition("SAE ", in.sae_id,
+                              " is a transcoder of which it is not known what it writes");
+  }
+  ASSIGN_OR_RETURN(const int64_t width_out, model.HookWidth(in.output_hook()));
+  if (width_out != sae.d_out) {
+    return FailedPrecondition("SAE ", in.sae_id, " gives vectors of ", sae.d_out, " numbers, but ",
+                              in.output_hook().name(), " of model ", in.model_id, " has ",
+                              width_out);
+  }
   if (sae.d_sae > kMaxIndexFeatures) {
     return FailedPrecondition("SAE ", in.sae_id, " has ", sae.d_sae, " features; an index holds ",
                               "at most ", kMaxIndexFeatures);
@@ -80,14 +91,30 @@ absl::Status CheckInputs(const IndexInputs& in) {
   return absl::OkStatus();
 }
 
+// How many contexts, from the first, have at most so many tokens together.
+uint64_t ContextsWithin(const TokenFile& corpus, uint64_t max_tokens) {
+  uint64_t low = 0;
+  uint64_t high = corpus.n_contexts();
+  while (low < high) {
+    const uint64_t middle = low + (high - low + 1) / 2;
+    if (corpus.ContextBegin(middle) <= max_tokens) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
 // Everything that decides what the file will hold.
 std::string FingerprintOf(const IndexInputs& in, const IndexSpec& spec, const BatchPlan& plan) {
   std::string text =
       absl::StrCat(in.model->hash(), "|", DtypeName(in.model->dtype()), "|", in.sae->hash(), "|",
                    in.sae->config().d_sae, "|", in.corpus->hash(), "|", in.hook.name(), "|",
-                   spec.max_tokens, "|", spec.top_examples, "|", spec.bands, "|",
-                   spec.examples_per_band, "|", spec.window, "|", spec.decode_every, "|", spec.seed,
-                   "|", plan.contexts_per_batch, "|", plan.tokens_per_quantum, "|");
+                   in.output_hook().name(), "|", in.center_writing_weights, "|", spec.max_tokens,
+                   "|", spec.top_examples, "|", spec.bands, "|", spec.examples_per_band, "|",
+                   spec.window, "|", spec.decode_every, "|", spec.seed, "|",
+                   plan.contexts_per_batch, "|", plan.tokens_per_quantum, "|");
   for (const bool special : SpecialTokens(in)) text.push_back(special ? '1' : '0');
   return Sha256Hex(text);
 }
@@ -105,8 +132,7 @@ class IndexingRun {
         checkpoint_path_(JoinPath(run.work_dir, "indexing.checkpoint")),
         fingerprint_(FingerprintOf(inputs, spec, plan)),
         source_(inputs_, plan_, spec_.decode_every),
-        n_contexts_((spec.max_tokens + inputs.corpus->context_size() - 1) /
-                    inputs.corpus->context_size()),
+        n_contexts_(ContextsWithin(*inputs.corpus, spec.max_tokens)),
         threads_(inputs.sae->device().is_cpu()
                      ? 1  // accumulating is little work, and the cores are the forward pass's
                      : std::clamp<int>(static_cast<int>(std::thread::hardware_concurrency()), 1,
@@ -177,7 +203,7 @@ class IndexingRun {
   const std::string output_path_;
   const std::string checkpoint_path_;
   const std::string fingerprint_;
-  const ActivationSource source_;
+  const ContextActivations source_;
   const uint64_t n_contexts_;
   const int threads_;
 
@@ -244,7 +270,7 @@ absl::Status IndexingRun::Finish() {
                                    norms.data_ptr<double>() + norms.numel());
     });
   }));
-  if (spec_.logit_effects > 0 && WritesToResidualStream(inputs_.hook)) {
+  if (spec_.logit_effects > 0 && IsCentredByWriting(inputs_.output_hook().kind)) {
     ASSIGN_OR_RETURN(results.logit_effects,
                      ComputeLogitEffects(*inputs_.model, *inputs_.sae, spec_.logit_effects, run_,
                                          [this](double share) {
@@ -326,7 +352,7 @@ absl::Status IndexSpec::Resolve(const TokenFile& corpus) {
     }
   } else if (max_tokens < corpus.n_tokens()) {
     RETURN_IF_ERROR(CheckField("max_tokens", max_tokens, context, kMaxIndexTokens));
-    max_tokens = max_tokens / context * context;
+    max_tokens = corpus.ContextBegin(ContextsWithin(corpus, max_tokens));
   } else {
     RETURN_IF_ERROR(CheckField("max_tokens", corpus.n_tokens(), 1, kMaxIndexTokens));
     max_tokens = corpus.n_tokens();

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -49,11 +50,16 @@ struct IndexInputs {
   std::string model_id;
   std::shared_ptr<const Transformer> model;
   std::shared_ptr<const Sae> sae;
-  HookPoint hook;
+  HookPoint hook;  // what the SAE reads
+  // What it writes: unset, the same. A transcoder is measured against this value.
+  std::optional<HookPoint> hook_out;
+  bool center_writing_weights = false;  // see server/catalog/hook_values.h
   std::shared_ptr<const TokenFile> corpus;
   // Names special tokens and gives the tokens' texts. Null for a model without one: then texts are
   // empty, and special are the ids that the model's configuration calls BOS or EOS.
   std::shared_ptr<const Tokenizer> tokenizer;
+
+  HookPoint output_hook() const { return hook_out.value_or(hook); }
 };
 
 // The most that a run keeps in memory beside the model, the SAE and a few batches, in bytes: a

@@ -37,8 +37,8 @@ class ExampleRows {
   ExampleRows(const TokenFile& corpus, uint32_t window) : corpus_(corpus), window_(window) {}
 
   absl::Status Add(uint32_t feature, uint32_t band, uint32_t rank, const Example& example) {
-    const uint64_t begin = example.context * corpus_.context_size();
-    const uint64_t length = std::min<uint64_t>(corpus_.context_size(), corpus_.n_tokens() - begin);
+    const uint64_t begin = corpus_.ContextBegin(example.context);
+    const uint64_t length = corpus_.ContextLength(example.context);
     ExampleRow row;
     row.feature = feature;
     row.band = band;

@@ -36,6 +36,8 @@ absl::StatusOr<IndexInputs> LoadIndexInputs(Catalog* catalog, const IndexingJob&
   inputs.corpus_id = job.corpus_id;
   inputs.model_id = sae.model_id;
   ASSIGN_OR_RETURN(inputs.hook, HookPoint::Parse(sae.hook_name));
+  ASSIGN_OR_RETURN(inputs.hook_out, HookPoint::Parse(sae.hook_name_out));
+  inputs.center_writing_weights = sae.center_writing_weights;
   ASSIGN_OR_RETURN(inputs.model, catalog->LoadedModel(sae.model_id));
   ASSIGN_OR_RETURN(inputs.sae, catalog->LoadedSae(sae.id));
   ASSIGN_OR_RETURN(CorpusHandle corpus, catalog->LoadedCorpus(job.corpus_id));

@@ -5,6 +5,7 @@
 #include "server/base/hook_point.h"
 #include "server/base/log.h"
 #include "server/base/status.h"
+#include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
 
 namespace featurescope {
@@ -87,6 +88,24 @@ absl::StatusOr<JobRow> JobQueue::SubmitIndexing(const IndexingJob& job,
   return Submit(submission);
 }
 
+absl::StatusOr<JobRow> JobQueue::SubmitImport(ImportJob job, absl::string_view idempotency_key) {
+  if (job.id.empty()) job.id = DefaultImportId(job);
+  const bool is_model = job.what == ImportOf::kModel;
+  JobSubmission submission;
+  submission.kind = kImportKind;
+  submission.spec = ToJson(job);
+  submission.idempotency_key = std::string(idempotency_key);
+  submission.target = absl::StrCat(is_model ? "model:" : "sae:", job.id);
+  if (!job.model_id.empty()) submission.uses = {absl::StrCat("model:", job.model_id)};
+  ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
+                   catalog_->state().FindSubmitted(submission));
+  if (submitted) return *submitted;
+  RETURN_IF_ERROR(CheckImport(job));
+  if (!job.model_id.empty()) RETURN_IF_ERROR(catalog_->GetModel(job.model_id).status());
+  if (!job.hook_name.empty()) RETURN_IF_ERROR(HookPoint::Parse(job.hook_name).status());
+  return Submit(submission);
+}
+
 absl::StatusOr<JobRow> JobQueue::Submit(const JobSubmission& submission) {
   constexpr size_t kMaxKey = 256;
   if (submission.idempotency_key.size() > kMaxKey) {
@@ -147,14 +166,19 @@ absl::StatusOr<std::unique_ptr<JobWatcher>> JobQueue::Watch(const WatchFilter& f
 
 void JobQueue::Shutdown() { watchers_->Close(); }
 
-void JobQueue::SetWakeup(std::function<void()> wakeup) {
+void JobQueue::AddWakeup(const void* runner, std::function<void()> wakeup) {
   absl::MutexLock lock(&mutex_);
-  wakeup_ = std::move(wakeup);
+  wakeups_[runner] = std::move(wakeup);
+}
+
+void JobQueue::RemoveWakeup(const void* runner) {
+  absl::MutexLock lock(&mutex_);
+  wakeups_.erase(runner);
 }
 
 void JobQueue::Wake() const {
   absl::MutexLock lock(&mutex_);
-  if (wakeup_) wakeup_();
+  for (const auto& [runner, wakeup] : wakeups_) wakeup();
 }
 
 void JobQueue::RegisterRunning(const std::string& job_id, CancelToken cancel) {

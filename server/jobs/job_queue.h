@@ -39,6 +39,8 @@ class JobQueue {
   //                               an unfinished job makes the same
   absl::StatusOr<JobRow> SubmitTraining(const TrainingJob& job, absl::string_view idempotency_key);
   absl::StatusOr<JobRow> SubmitIndexing(const IndexingJob& job, absl::string_view idempotency_key);
+  // An empty id is made from the source; a model that is not named must be the only one.
+  absl::StatusOr<JobRow> SubmitImport(ImportJob job, absl::string_view idempotency_key);
 
   absl::StatusOr<JobRow> Get(absl::string_view job_id) const;
   // The newest first; `page_size` 1 to 1000.
@@ -61,8 +63,10 @@ class JobQueue {
   // ---- for JobRunner.
   Catalog& catalog() { return *catalog_; }
   JobWatchers& watchers() { return *watchers_; }
-  // Called when there is something to claim or to look at again.
-  void SetWakeup(std::function<void()> wakeup);
+  // Called when there is something to claim or to look at again, until RemoveWakeup of the same
+  // runner.
+  void AddWakeup(const void* runner, std::function<void()> wakeup);
+  void RemoveWakeup(const void* runner);
   // While a job runs, Cancel() of it sets `cancel`.
   void RegisterRunning(const std::string& job_id, CancelToken cancel);
   void UnregisterRunning(const std::string& job_id);
@@ -82,7 +86,7 @@ class JobQueue {
   // Held while a state is read and told, so that watchers never go back in time.
   mutable absl::Mutex publish_mutex_;
   mutable absl::Mutex mutex_;
-  std::function<void()> wakeup_ ABSL_GUARDED_BY(mutex_);
+  std::map<const void*, std::function<void()>> wakeups_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, CancelToken> running_ ABSL_GUARDED_BY(mutex_);
 };
 

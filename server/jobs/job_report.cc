@@ -46,6 +46,21 @@ void JobReport::OnProgress(const RunProgress& progress) {
   changed_ = true;
 }
 
+void JobReport::OnTransfer(double fraction, const std::string& phase, const JobTransfer& transfer) {
+  JobProgress row;
+  row.progress = std::clamp(Finite(fraction), 0.0, 1.0);
+  row.phase = phase;
+  row.transfer = transfer;
+  row.transfer.bytes_per_second = std::max(0.0, Finite(transfer.bytes_per_second));
+  if (row.transfer.bytes_per_second > 0 && transfer.bytes_total > transfer.bytes_done) {
+    row.eta_seconds = static_cast<double>(transfer.bytes_total - transfer.bytes_done) /
+                      row.transfer.bytes_per_second;
+  }
+  absl::MutexLock lock(&mutex_);
+  progress_ = std::move(row);
+  changed_ = true;
+}
+
 void JobReport::OnMetrics(const RunMetrics& metrics) {
   MetricRow point{metrics.step, metrics.tokens, {}};
   for (const auto& [name, value] : metrics.values) {

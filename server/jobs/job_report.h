@@ -26,6 +26,8 @@ class JobReport {
 
   void OnProgress(const RunProgress& progress);
   void OnMetrics(const RunMetrics& metrics);
+  // `fraction` 0 to 1.
+  void OnTransfer(double fraction, const std::string& phase, const JobTransfer& transfer);
   // Writes what is left and ends.
   void Finish();
 

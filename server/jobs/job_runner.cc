@@ -2,6 +2,7 @@
 
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "server/catalog/staging.h"
 #include "server/engine/run_context.h"
 #include "server/formats/file.h"
+#include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
 #include "server/jobs/job_report.h"
 
@@ -27,11 +29,11 @@ uint64_t FreeBytes(const std::string& dir) {
 }
 
 // Whether the status says that something outside is used up that may come back: room on the disk,
-// or the memory budget. A device that is too small stays so.
+// the memory budget, or a hub's patience. A device that is too small stays so.
 bool MayPass(const absl::Status& status) {
   if (!absl::IsResourceExhausted(status)) return false;
   for (const char* sign : {"No space left on device", "Disk quota exceeded", "no room on the disk",
-                           "of the budget of"}) {
+                           "of the budget of", "are free there", "limits the rate of requests"}) {
     if (absl::StrContains(status.message(), sign)) return true;
   }
   return false;
@@ -62,7 +64,7 @@ absl::Status RunIndexingJob(Catalog* catalog, const JobRow& job, const RunContex
 
 JobRunner::JobRunner(JobQueue* queue, DeviceWorker* device, const JobRunnerOptions& options)
     : queue_(queue), device_(device), options_(options) {
-  queue_->SetWakeup([this] {
+  queue_->AddWakeup(this, [this] {
     absl::MutexLock lock(&mutex_);
     woken_ = true;
   });
@@ -73,7 +75,7 @@ JobRunner::~JobRunner() { Stop(); }
 
 void JobRunner::Stop() {
   absl::call_once(stop_once_, [this] {
-    queue_->SetWakeup(nullptr);
+    queue_->RemoveWakeup(this);
     {
       absl::MutexLock lock(&mutex_);
       stopping_ = true;
@@ -104,7 +106,7 @@ void JobRunner::Loop() {
       next_retry_ = absl::Now() + options_.retry_paused;
     }
     while (true) {
-      const auto job = queue_->catalog().state().ClaimJob();
+      const auto job = queue_->catalog().state().ClaimJob(options_.kinds);
       if (!job.ok()) {
         LogError("no job can be claimed: ", job.status().ToString());
         if (!Sleep(kRetryDatabase)) return;
@@ -150,6 +152,10 @@ void JobRunner::RunOne(const JobRow& job) {
       status = RunTrainingJob(&catalog, job, context, JoinPath(catalog.JobDir(job.id), "result"));
     } else if (status.ok() && job.kind == kIndexingKind) {
       status = RunIndexingJob(&catalog, job, context);
+    } else if (status.ok() && job.kind == kImportKind) {
+      const absl::StatusOr<ImportJob> import = ImportJobFromJson(job.spec);
+      status = import.ok() ? RunImport(&catalog, options_.hub, *import, cancel, &report)
+                           : import.status();
     } else if (status.ok()) {
       status = Internal("a job of the unknown kind \"", job.kind, "\"");
     }
@@ -208,7 +214,10 @@ void JobRunner::RetryPausedJobs() {
   const auto jobs = catalog.state().UnfinishedJobs();
   if (!jobs.ok() || FreeBytes(catalog.data_dir()) < options_.min_free_bytes) return;
   for (const JobRow& job : *jobs) {
-    if (job.state != JobState::kPaused) continue;
+    const bool mine =
+        options_.kinds.empty() ||
+        std::find(options_.kinds.begin(), options_.kinds.end(), job.kind) != options_.kinds.end();
+    if (job.state != JobState::kPaused || !mine) continue;
     const absl::Status status = catalog.state().ResumeJob(job.id);
     if (status.ok()) queue_->PublishState(job.id);
   }

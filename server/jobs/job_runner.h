@@ -1,8 +1,11 @@
 // Runs queued jobs one after another on a thread of its own; the computing happens on the device
-// worker, in quanta between interactive requests.
+// worker, in quanta between interactive requests. A server has one runner for jobs that compute and
+// one for imports, so that a download holds up nothing.
 #pragma once
 
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/call_once.h"
 #include "absl/base/thread_annotations.h"
@@ -11,6 +14,7 @@
 #include "absl/time/time.h"
 #include "server/base/cancel.h"
 #include "server/engine/device_worker.h"
+#include "server/hub/hub_options.h"
 #include "server/jobs/job_queue.h"
 
 namespace featurescope {
@@ -25,6 +29,9 @@ struct JobRunnerOptions {
   // A running job's lease is renewed at least this often; a third of StateDbOptions::lease.
   absl::Duration heartbeat = absl::Seconds(10);
   absl::Duration quantum = absl::Milliseconds(200);
+  // Only jobs of these kinds; empty: all.
+  std::vector<std::string> kinds;
+  HubOptions hub;  // where imports come from
 };
 
 class JobRunner {

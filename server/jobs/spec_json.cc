@@ -69,6 +69,19 @@ void VisitFields(IndexingJob& job, Visitor& visit) {
   visit("checkpoint_interval", s.checkpoint_interval);
 }
 
+template <typename Visitor>
+void VisitFields(ImportJob& job, Visitor& visit) {
+  visit("what", job.what);
+  visit("id", job.id);
+  visit("source", job.source);
+  visit("revision", job.revision);
+  visit("include", job.include);
+  visit("model_id", job.model_id);
+  visit("hook_name", job.hook_name);
+  visit("center_writing_weights", job.center_writing_weights);
+  visit("any_width", job.any_width);
+}
+
 class Writer {
  public:
   template <typename T>
@@ -78,6 +91,8 @@ class Writer {
     } else if constexpr (std::is_same_v<T, DecoderBiasInit>) {
       const absl::string_view name = DecoderBiasInitName(value);
       json_[key] = std::string(name);
+    } else if constexpr (std::is_same_v<T, ImportOf>) {
+      json_[key] = value == ImportOf::kModel ? "model" : "sae";
     } else {
       json_[key] = value;
     }
@@ -122,6 +137,20 @@ class Reader {
   static bool Read(const Json& field, std::string& value) {
     if (!field.is_string()) return false;
     value = field.get<std::string>();
+    return true;
+  }
+  static bool Read(const Json& field, std::vector<std::string>& value) {
+    if (!field.is_array()) return false;
+    value.clear();
+    for (const Json& item : field) {
+      if (!Read(item, value.emplace_back())) return false;
+    }
+    return true;
+  }
+  static bool Read(const Json& field, ImportOf& value) {
+    std::string name;
+    if (!Read(field, name) || (name != "model" && name != "sae")) return false;
+    value = name == "model" ? ImportOf::kModel : ImportOf::kSae;
     return true;
   }
   static bool Read(const Json& field, bool& value) {
@@ -199,12 +228,16 @@ absl::StatusOr<Job> Parse(absl::string_view text) {
 
 std::string ToJson(const TrainingJob& job) { return Write(job); }
 std::string ToJson(const IndexingJob& job) { return Write(job); }
+std::string ToJson(const ImportJob& job) { return Write(job); }
 
 absl::StatusOr<TrainingJob> TrainingJobFromJson(absl::string_view json) {
   return Parse<TrainingJob>(json);
 }
 absl::StatusOr<IndexingJob> IndexingJobFromJson(absl::string_view json) {
   return Parse<IndexingJob>(json);
+}
+absl::StatusOr<ImportJob> ImportJobFromJson(absl::string_view json) {
+  return Parse<ImportJob>(json);
 }
 
 }  // namespace featurescope

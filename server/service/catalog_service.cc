@@ -3,6 +3,7 @@
 #include "server/base/status.h"
 #include "server/service/convert.h"
 #include "server/service/services.h"
+#include "server/service/status_conversion.h"
 
 namespace featurescope {
 namespace {
@@ -52,6 +53,16 @@ class CatalogServiceImpl final : public v1::CatalogService::CallbackService {
     return StartUnary(this, rpc_, "Catalog.AddSae", context, request, response,
                       &CatalogServiceImpl::DoAddSae);
   }
+  Unary* ExportSae(Context* context, const v1::ExportSaeRequest* request,
+                   v1::ExportSaeResponse* response) override {
+    return StartUnary(this, rpc_, "Catalog.ExportSae", context, request, response,
+                      &CatalogServiceImpl::DoExportSae);
+  }
+  Unary* ListSaeReleases(Context* context, const v1::ListSaeReleasesRequest* request,
+                         v1::ListSaeReleasesResponse* response) override {
+    return StartUnary(this, rpc_, "Catalog.ListSaeReleases", context, request, response,
+                      &CatalogServiceImpl::DoListSaeReleases);
+  }
   grpc::ServerWriteReactor<v1::AddCorpusResponse>* AddCorpus(
       Context* context, const v1::AddCorpusRequest* request) override {
     return StartServerStream(this, rpc_, rpc_.pool, "Catalog.AddCorpus", context, request,
@@ -91,6 +102,11 @@ class CatalogServiceImpl final : public v1::CatalogService::CallbackService {
                     v1::DetokenizeResponse* response) override {
     return StartUnary(this, rpc_, "Catalog.Detokenize", context, request, response,
                       &CatalogServiceImpl::DoDetokenize);
+  }
+  Unary* ApplyChatTemplate(Context* context, const v1::ApplyChatTemplateRequest* request,
+                           v1::ApplyChatTemplateResponse* response) override {
+    return StartUnary(this, rpc_, "Catalog.ApplyChatTemplate", context, request, response,
+                      &CatalogServiceImpl::DoApplyChatTemplate);
   }
   Unary* GetServerInfo(Context* context, const v1::GetServerInfoRequest* request,
                        v1::ServerInfo* response) override {
@@ -155,12 +171,25 @@ class CatalogServiceImpl final : public v1::CatalogService::CallbackService {
   }
 
   absl::Status DoAddSae(const v1::AddSaeRequest& request, v1::Sae* response, const CallContext&) {
-    AddSaeOptions options;
-    options.model_id = request.model_id();
-    options.hook_name = request.hook_name();
-    options.any_width = request.any_width();
+    ASSIGN_OR_RETURN(const AddSaeOptions options, FromProto(request));
     ASSIGN_OR_RETURN(const SaeRow row, catalog_.AddSae(request.sae_id(), request.path(), options));
     return Fill(row, response);
+  }
+
+  absl::Status DoExportSae(const v1::ExportSaeRequest& request, v1::ExportSaeResponse* response,
+                           const CallContext&) {
+    ASSIGN_OR_RETURN(const ExportedSae exported,
+                     catalog_.ExportSae(request.sae_id(), request.format(), request.directory()));
+    for (const std::string& file : exported.files) response->add_files(file);
+    response->set_bytes(exported.bytes);
+    response->set_directory(ValidUtf8(exported.directory));
+    return absl::OkStatus();
+  }
+
+  absl::Status DoListSaeReleases(const v1::ListSaeReleasesRequest&,
+                                 v1::ListSaeReleasesResponse* response, const CallContext&) {
+    for (const SaeRelease& release : SaeReleases()) ToProto(release, response->add_releases());
+    return absl::OkStatus();
   }
 
   // The only model there is, for requests that leave it out.
@@ -177,25 +206,20 @@ class CatalogServiceImpl final : public v1::CatalogService::CallbackService {
 
   absl::Status DoAddCorpus(const v1::AddCorpusRequest& request,
                            MessageWriter<v1::AddCorpusResponse>& writer, const CallContext& call) {
-    AddCorpusOptions options;
-    options.paths.assign(request.paths().begin(), request.paths().end());
-    options.model_id = request.model_id();
+    ASSIGN_OR_RETURN(AddCorpusOptions options, FromProto(request));
     if (options.model_id.empty()) {
       ASSIGN_OR_RETURN(options.model_id, OnlyModel());
     }
-    options.context_size = request.context_size();
-    if (!request.text_field().empty()) options.text_field = request.text_field();
-    options.no_bos = request.no_bos();
     v1::AddCorpusResponse response;
-    const CorpusProgress progress = [&](uint64_t read, uint64_t total, uint64_t tokens) {
-      response.set_bytes_read(read);
-      response.set_bytes_total(total);
-      response.set_n_tokens(tokens);
+    const CorpusObserver observer = [&](const CorpusBuildProgress& progress) {
+      ToProto(progress, &response);
       // A client that has gone is noticed through the call's token.
       if (!writer.Write(response).ok()) call.cancel.Cancel();
     };
-    ASSIGN_OR_RETURN(const CorpusRow row,
-                     catalog_.AddCorpus(request.corpus_id(), options, progress, call.cancel));
+    CorpusSummary summary;
+    ASSIGN_OR_RETURN(const CorpusRow row, catalog_.AddCorpus(request.corpus_id(), options, observer,
+                                                             call.cancel, &summary));
+    ToProto(summary, &response);
     ToProto(row, response.mutable_corpus());
     return writer.Write(response);
   }
@@ -256,6 +280,20 @@ class CatalogServiceImpl final : public v1::CatalogService::CallbackService {
       }
     }
     response->set_text(tokenizer->Decode(ids));
+    return absl::OkStatus();
+  }
+
+  absl::Status DoApplyChatTemplate(const v1::ApplyChatTemplateRequest& request,
+                                   v1::ApplyChatTemplateResponse* response, const CallContext&) {
+    ASSIGN_OR_RETURN(const auto tokenizer, catalog_.LoadedTokenizer(request.model_id()));
+    ChatOptions options;
+    options.add_generation_prompt = !request.no_generation_prompt();
+    ASSIGN_OR_RETURN(
+        const ChatPrompt prompt,
+        featurescope::ApplyChatTemplate(*tokenizer, FromProto(request.messages()), options));
+    response->set_text(prompt.text);
+    const ModelRef model{nullptr, tokenizer};
+    for (const uint32_t id : prompt.ids) ToProto(MakeToken(model, id), response->add_tokens());
     return absl::OkStatus();
   }
 

@@ -14,57 +14,6 @@ std::string FormatTimestamp(int64_t ms_since_1970) {
                           absl::UTCTimeZone());
 }
 
-void ToProto(const ModelRow& row, bool loaded, absl::string_view dtype, v1::Model* out) {
-  out->set_id(row.id);
-  out->set_architecture(row.architecture);
-  out->set_n_layers(row.n_layers);
-  out->set_d_model(row.d_model);
-  out->set_n_heads(row.n_heads);
-  out->set_d_head(row.d_head);
-  out->set_d_mlp(row.d_mlp);
-  out->set_d_vocab(row.d_vocab);
-  out->set_n_ctx(row.n_ctx);
-  out->set_n_parameters(row.n_parameters);
-  out->set_has_tokenizer(row.has_tokenizer);
-  out->set_prepend_bos(row.prepend_bos);
-  out->set_loaded(loaded);
-  out->set_hash(row.hash);
-  for (const std::string& name : row.hook_names) out->add_hook_names(name);
-  out->set_path(row.path);
-  out->set_dtype(std::string(dtype));
-}
-
-void ToProto(const SaeRow& row, v1::Sae* out) {
-  out->set_id(row.id);
-  out->set_model_id(row.model_id);
-  out->set_hook_name(row.hook_name);
-  out->set_architecture(row.architecture);
-  out->set_d_in(row.d_in);
-  out->set_d_sae(row.d_sae);
-  out->set_k(row.k);
-  out->set_apply_b_dec_to_input(row.apply_b_dec_to_input);
-  out->set_normalize_activations(row.normalize_activations);
-  out->set_hash(row.hash);
-  out->set_path(row.path);
-  out->set_format(row.format);
-  out->set_context_size(row.context_size);
-  out->set_prepend_bos(row.prepend_bos);
-  out->set_vectors_only(row.vectors_only);
-  out->set_training_job_id(row.training_job_id);
-}
-
-void ToProto(const CorpusRow& row, v1::Corpus* out) {
-  out->set_id(row.id);
-  out->set_model_id(row.model_id);
-  out->set_context_size(row.context_size);
-  out->set_n_tokens(row.n_tokens);
-  out->set_n_documents(row.n_documents);
-  out->set_n_contexts(row.n_contexts);
-  out->set_prepend_bos(row.prepend_bos);
-  out->set_hash(row.hash);
-  out->set_tokenizer_hash(row.tokenizer_hash);
-}
-
 void ToProto(const Token& token, v1::Token* out) {
   out->set_id(token.id);
   out->set_text(token.bytes);
@@ -147,6 +96,15 @@ SparseActivations FromProto(const v1::SparseRows& rows) {
   out.indices.assign(rows.indices().begin(), rows.indices().end());
   out.values.assign(rows.values().begin(), rows.values().end());
   out.n_cols = rows.n_cols();
+  return out;
+}
+
+std::vector<ChatMessage> FromProto(
+    const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages) {
+  std::vector<ChatMessage> out;
+  for (const v1::ChatMessage& message : messages) {
+    out.push_back({message.role(), message.content()});
+  }
   return out;
 }
 

@@ -1,6 +1,7 @@
-// Generation and interventions between the contract and the core.
+// Generation, interventions and checks between the contract and the core.
 #include "server/base/status.h"
 #include "server/service/convert.h"
+#include "server/service/status_conversion.h"
 
 namespace featurescope {
 namespace {
@@ -139,6 +140,32 @@ absl::StatusOr<Intervention> FromProto(const v1::Intervention& intervention,
   out.positions.indices.assign(positions.indices().begin(), positions.indices().end());
   out.positions.include_special_tokens = positions.include_special_tokens();
   return out;
+}
+
+void ToProto(const SaeCheck& check, v1::CheckSaeResponse* out) {
+  const auto fill = [](const SaeFit& fit, v1::SaeFit* to) {
+    to->set_change(fit.change);
+    to->set_explained_variance(fit.explained_variance);
+    to->set_l0(fit.l0);
+    to->set_norm_ratio(fit.norm_ratio);
+    to->set_cosine(fit.cosine);
+  };
+  switch (check.verdict) {
+    case SaeVerdict::kFits:
+      out->set_verdict(v1::CheckSaeResponse::FITS);
+      break;
+    case SaeVerdict::kDoubtful:
+      out->set_verdict(v1::CheckSaeResponse::DOUBTFUL);
+      break;
+    case SaeVerdict::kDoesNotFit:
+      out->set_verdict(v1::CheckSaeResponse::DOES_NOT_FIT);
+      break;
+  }
+  fill(check.as_bound, out->mutable_as_bound());
+  for (const SaeFit& fit : check.better) fill(fit, out->add_better());
+  for (const std::string& finding : check.findings) out->add_findings(ValidUtf8(finding));
+  out->set_n_tokens(check.n_tokens);
+  out->set_n_tried(check.n_tried);
 }
 
 }  // namespace featurescope

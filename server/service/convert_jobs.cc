@@ -128,6 +128,58 @@ void ToProto(const IndexingJob& job, v1::IndexingSpec* out) {
   out->set_seed(job.indexing.seed);
 }
 
+absl::StatusOr<ImportJob> FromProto(const v1::ImportSpec& spec) {
+  ImportJob job;
+  switch (spec.what_case()) {
+    case v1::ImportSpec::kModel: {
+      const v1::ModelImport& model = spec.model();
+      job.what = ImportOf::kModel;
+      job.id = model.model_id();
+      job.source = model.repo();
+      job.revision = model.revision();
+      job.include.assign(model.include().begin(), model.include().end());
+      return job;
+    }
+    case v1::ImportSpec::kSae: {
+      const v1::SaeImport& sae = spec.sae();
+      job.what = ImportOf::kSae;
+      job.id = sae.sae_id();
+      job.source = sae.source();
+      job.revision = sae.revision();
+      job.include.assign(sae.include().begin(), sae.include().end());
+      job.model_id = sae.model_id();
+      job.hook_name = sae.hook_name();
+      job.center_writing_weights =
+          Optional(sae.has_center_writing_weights(), sae.center_writing_weights());
+      job.any_width = sae.any_width();
+      return job;
+    }
+    case v1::ImportSpec::WHAT_NOT_SET:
+      break;
+  }
+  return InvalidField("spec", "spec names neither a model nor an SAE to import");
+}
+
+void ToProto(const ImportJob& job, v1::ImportSpec* out) {
+  if (job.what == ImportOf::kModel) {
+    v1::ModelImport* model = out->mutable_model();
+    model->set_repo(job.source);
+    model->set_revision(job.revision);
+    for (const std::string& pattern : job.include) model->add_include(pattern);
+    model->set_model_id(job.id);
+    return;
+  }
+  v1::SaeImport* sae = out->mutable_sae();
+  sae->set_source(job.source);
+  sae->set_revision(job.revision);
+  for (const std::string& pattern : job.include) sae->add_include(pattern);
+  sae->set_sae_id(job.id);
+  sae->set_model_id(job.model_id);
+  sae->set_hook_name(job.hook_name);
+  if (job.center_writing_weights) sae->set_center_writing_weights(*job.center_writing_weights);
+  sae->set_any_width(job.any_width);
+}
+
 absl::Status ToProto(const JobRow& row, v1::Job* out) {
   out->set_id(row.id);
   out->set_state(ToProto(row.state));
@@ -146,6 +198,15 @@ absl::Status ToProto(const JobRow& row, v1::Job* out) {
   } else if (row.kind == kIndexingKind) {
     ASSIGN_OR_RETURN(const IndexingJob job, IndexingJobFromJson(row.spec));
     ToProto(job, out->mutable_indexing());
+  } else if (row.kind == kImportKind) {
+    ASSIGN_OR_RETURN(const ImportJob job, ImportJobFromJson(row.spec));
+    ToProto(job, out->mutable_importing());
+    v1::Transfer* transfer = out->mutable_transfer();
+    transfer->set_bytes_done(row.transfer.bytes_done);
+    transfer->set_bytes_total(row.transfer.bytes_total);
+    transfer->set_files_done(row.transfer.files_done);
+    transfer->set_files_total(row.transfer.files_total);
+    transfer->set_bytes_per_second(row.transfer.bytes_per_second);
   }
   return absl::OkStatus();
 }

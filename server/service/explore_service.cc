@@ -3,8 +3,10 @@
 #include "server/base/status.h"
 #include "server/explore/activations.h"
 #include "server/explore/capture.h"
+#include "server/explore/check_sae.h"
 #include "server/explore/generate.h"
 #include "server/explore/vectors.h"
+#include "server/service/check_input.h"
 #include "server/service/convert.h"
 #include "server/service/services.h"
 
@@ -41,6 +43,11 @@ class ExploreServiceImpl final : public v1::ExploreService::CallbackService {
     return StartBidiStream(this, rpc_, "Explore.DecodeVectors", context,
                            &ExploreServiceImpl::DoDecodeVectors);
   }
+  grpc::ServerUnaryReactor* CheckSae(Context* context, const v1::CheckSaeRequest* request,
+                                     v1::CheckSaeResponse* response) override {
+    return StartUnary(this, rpc_, "Explore.CheckSae", context, request, response,
+                      &ExploreServiceImpl::DoCheckSae);
+  }
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       Context* context, const v1::GenerateRequest* request) override {
     return StartServerStream(this, rpc_, rpc_.pool, "Explore.Generate", context, request,
@@ -74,6 +81,10 @@ class ExploreServiceImpl final : public v1::ExploreService::CallbackService {
     ref.id = sae_id;
     ASSIGN_OR_RETURN(ref.sae, catalog_.LoadedSae(sae_id));
     ASSIGN_OR_RETURN(ref.hook, HookPoint::Parse(row.hook_name));
+    if (!row.hook_name_out.empty()) {
+      ASSIGN_OR_RETURN(ref.hook_out, HookPoint::Parse(row.hook_name_out));
+    }
+    ref.center_writing_weights = row.center_writing_weights;
     return ref;
   }
 
@@ -224,11 +235,31 @@ class ExploreServiceImpl final : public v1::ExploreService::CallbackService {
     return absl::OkStatus();
   }
 
+  // The messages as the model's own template writes them.
+  absl::StatusOr<TextInput> Conversation(const v1::GenerateRequest& request,
+                                         const ModelRef& model) const {
+    if (request.has_prompt()) {
+      return InvalidField("messages", "there are messages and a prompt; give one of them");
+    }
+    if (model.tokenizer == nullptr) {
+      return FailedPrecondition("messages: the model has no tokenizer, so it takes token ids");
+    }
+    ASSIGN_OR_RETURN(ChatPrompt prompt, featurescope::ApplyChatTemplate(
+                                            *model.tokenizer, FromProto(request.messages())));
+    TextInput input;
+    input.input = std::move(prompt.ids);
+    return input;
+  }
+
   absl::Status DoGenerate(const v1::GenerateRequest& request,
                           MessageWriter<v1::GenerateResponse>& writer, const CallContext& call) {
     GenerateRequest question;
     ASSIGN_OR_RETURN(question.model, LookUpModel(request.model_id()));
-    question.prompt = FromProto(request.prompt());
+    if (request.messages().empty()) {
+      question.prompt = FromProto(request.prompt());
+    } else {
+      ASSIGN_OR_RETURN(question.prompt, Conversation(request, question.model));
+    }
     question.max_new_tokens =
         request.max_new_tokens() == 0 ? kDefaultNewTokens : request.max_new_tokens();
     question.sampling = FromProto(request.sampling());
@@ -249,6 +280,22 @@ class ExploreServiceImpl final : public v1::ExploreService::CallbackService {
       ToProto(event, request, &response);
       return writer.Write(response).ok();
     });
+  }
+
+  absl::Status DoCheckSae(const v1::CheckSaeRequest& request, v1::CheckSaeResponse* response,
+                          const CallContext& call) {
+    CheckSaeRequest question;
+    std::string model_id;
+    ASSIGN_OR_RETURN(question.sae, LookUpSae(request.sae_id(), &model_id));
+    ASSIGN_OR_RETURN(question.model, LookUpModel(model_id));
+    ASSIGN_OR_RETURN(const SaeRow sae, catalog_.GetSae(request.sae_id()));
+    ASSIGN_OR_RETURN(const ModelRow model, catalog_.GetModel(model_id));
+    RETURN_IF_ERROR(FillCheckInput(request, model, sae, &catalog_, &question));
+    question.trained_on = sae.trained_on;
+    question.cancel = call.cancel;
+    ASSIGN_OR_RETURN(const SaeCheck check, featurescope::CheckSae(question, worker_));
+    ToProto(check, response);
+    return absl::OkStatus();
   }
 
   const RpcEnvironment& rpc_;

@@ -1,4 +1,4 @@
-// JobService: training and indexing as durable jobs.
+// JobService: training, indexing and importing as durable jobs.
 #include "server/base/status.h"
 #include "server/service/convert.h"
 #include "server/service/services.h"
@@ -29,6 +29,11 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                         v1::Job* response) override {
     return StartUnary(this, rpc_, "Job.SubmitIndexing", context, request, response,
                       &JobServiceImpl::DoSubmitIndexing);
+  }
+  Unary* SubmitImport(Context* context, const v1::SubmitImportRequest* request,
+                      v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitImport", context, request, response,
+                      &JobServiceImpl::DoSubmitImport);
   }
   Unary* GetJob(Context* context, const v1::GetJobRequest* request, v1::Job* response) override {
     return StartUnary(this, rpc_, "Job.GetJob", context, request, response,
@@ -67,6 +72,14 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                                 const CallContext&) {
     ASSIGN_OR_RETURN(const JobRow row,
                      jobs_.SubmitIndexing(FromProto(request.spec()), request.idempotency_key()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoSubmitImport(const v1::SubmitImportRequest& request, v1::Job* response,
+                              const CallContext&) {
+    ASSIGN_OR_RETURN(ImportJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const JobRow row,
+                     jobs_.SubmitImport(std::move(job), request.idempotency_key()));
     return ToProto(row, response);
   }
 

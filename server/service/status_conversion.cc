@@ -9,7 +9,6 @@
 #include "server/base/status.h"
 
 namespace featurescope {
-namespace {
 
 std::string ValidUtf8(absl::string_view text) {
   std::string clean;
@@ -34,8 +33,6 @@ std::string ValidUtf8(absl::string_view text) {
   }
   return clean;
 }
-
-}  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;

@@ -20,6 +20,11 @@ const views = {
   job: async ({ page, shared }) => shared.job ?? (await anyJob(page)),
   "training-form": async () => "/new/training",
   "indexing-form": async () => "/new/indexing",
+  "model-form": async () => "/new/model",
+  "sae-form": async () => "/new/sae",
+  "sae-form-hub": async () => "/new/sae?from=hub",
+  "corpus-form": async () => "/new/corpus",
+  check: async ({ flags }) => `/sae/${flags.sae}?corpus=${flags.corpus}`,
   help: async () => "/",
 };
 
@@ -39,6 +44,7 @@ const ready = {
   home: "dl",
   jobs: "[data-connection=live]",
   help: "h1",
+  check: "[data-testid=check]",
 };
 
 function check(view, theme) {
@@ -48,6 +54,11 @@ function check(view, theme) {
     await page.goto(await views[view]({ page, flags, shared, feature }));
     await page.locator(ready[view] ?? "form").first().waitFor();
     if (view === "help") await page.keyboard.press("?");
+    if (view === "check") {
+      await page.getByRole("button", { name: "Check", exact: true }).click();
+      await page.locator("[data-verdict]").waitFor({ timeout: 60_000 });
+    }
+    if (view.includes("-form")) for (const more of await page.locator("summary").all()) await more.click();
     await page.waitForTimeout(300);
     await page.evaluate(axe);
     const found = await page.evaluate(() =>

@@ -3,7 +3,6 @@
 usage: cli_test.py --bin BUILD_DIR [-k PATTERN]
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -16,51 +15,11 @@ import unittest
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from harness import (DEMO, GOLDEN, Server, max_difference, read_safetensors, temporary_directory, wait_for,
-                     write_safetensors)
+from harness import (DEMO, GOLDEN, Server, ServerTest, demo_corpus, max_difference, read_safetensors, run_tests,
+                     temporary_directory, wait_for, write_safetensors)
 
-BIN = pathlib.Path()
 HOOK = "blocks.3.hook_resid_post"
 QUICK = ["--d-sae", 256, "--k", 8, "--batch-size", 512, "--lr", "1e-3", "--seed", 3]
-
-
-class ServerTest(unittest.TestCase):
-    """One server for all tests of a class."""
-
-    flags: tuple = ()
-
-    @classmethod
-    def setUpClass(cls):
-        cls.dir = pathlib.Path(temporary_directory())
-        cls.server = Server(BIN, str(cls.dir / "data"), *cls.flags)
-
-    @classmethod
-    def tearDownClass(cls):
-        if cls.server.process.poll() is None:
-            cls.server.kill()
-        shutil.rmtree(cls.dir)
-
-    def ok(self, *words, **options):
-        done = self.server.run(*words, **options)
-        self.assertEqual(done.returncode, 0, f"{words}: {done.stderr}")
-        return done.stdout
-
-    def refused(self, *words, saying: str):
-        done = self.server.run(*words)
-        self.assertNotEqual(done.returncode, 0, f"{words} was accepted: {done.stdout}")
-        self.assertIn(saying, done.stderr)
-
-    def assert_serving(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.http_port}/healthz") as answer:
-            self.assertEqual(answer.status, 200)
-        self.ok("model", "list")
-
-
-def demo_corpus(directory: pathlib.Path, n_documents: int) -> pathlib.Path:
-    path = directory / f"corpus-{n_documents}.jsonl"
-    with open(DEMO / "corpus.jsonl", encoding="utf-8") as lines:
-        path.write_text("".join(line for _, line in zip(range(n_documents), lines)), encoding="utf-8")
-    return path
 
 
 class GoldenModelTest(ServerTest):
@@ -206,7 +165,9 @@ class DemoModelTest(ServerTest):
         self.assertIn("activation", self.ok("feature", "examples", feature, "--sae", "sae", "--bands"))
         self.assertIn("feature", self.ok("feature", "list", "--sae", "sae"))
         self.assertIn("L0", self.ok("activations", "--sae", "sae", "--text", "The ship sailed.", "--top-k", 3))
-        self.assertIn("Steering", self.ok("tour", "--sae", "sae", "--features", 2))
+        tour = self.ok("tour", "--sae", "sae", "--features", 2)
+        for part in ("SAELens", "explained variance", "Steering"):
+            self.assertIn(part, tour)
         self.assertIn("threads", self.ok("server", "info"))
         self.assertIn("succeeded", self.ok("job", "list"))
 
@@ -433,10 +394,10 @@ class JobsUnderFireTest(ServerTest):
 class DataDirectoryTest(unittest.TestCase):
     def test_a_second_server_on_the_same_data_is_refused(self):
         directory = pathlib.Path(temporary_directory())
-        first = Server(BIN, str(directory / "data"))
+        first = Server(ServerTest.bin_dir, str(directory / "data"))
         try:
             with self.assertRaisesRegex(RuntimeError, "another server|in use|locked"):
-                Server(BIN, str(directory / "data"))
+                Server(ServerTest.bin_dir, str(directory / "data"))
         finally:
             self.assertEqual(first.terminate(), 0)
             shutil.rmtree(directory)
@@ -451,7 +412,7 @@ class StartTest(unittest.TestCase):
         self.data = ["--data_dir", self.dir / "data"]
 
     def refused(self, *words, saying: str):
-        done = subprocess.run([BIN / "server" / "featurescope-server", *map(str, words)],
+        done = subprocess.run([ServerTest.bin_dir / "server" / "featurescope-server", *map(str, words)],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
         self.assertGreater(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout, "")
@@ -498,20 +459,5 @@ class StartTest(unittest.TestCase):
             self.refused("--data_dir", data, "--listen", "127.0.0.1:0", "--http", "none", saying=str(data)[:12])
 
 
-def main() -> None:
-    global BIN
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bin", required=True)
-    parser.add_argument("-k", default=None)
-    args = parser.parse_args()
-    BIN = pathlib.Path(args.bin).resolve()
-    loader = unittest.TestLoader()
-    if args.k:
-        loader.testNamePatterns = [f"*{args.k}*"]
-    result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromModule(sys.modules[__name__]))
-    failed = len(result.failures) + len(result.errors)
-    print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
-    sys.exit(1 if failed else 0)
-
-
-main()
+if __name__ == "__main__":
+    run_tests(sys.modules[__name__])

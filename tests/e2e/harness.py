@@ -1,15 +1,20 @@
 """A real server in a temporary directory, its command line, and a reader of safetensors files."""
 
+import argparse
 import array
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -19,8 +24,11 @@ DEMO = ROOT / "deploy" / "demo"
 class Server:
     """featurescope-server on free ports; starts anew on the same data after a stop or a kill."""
 
-    def __init__(self, bin_dir: pathlib.Path, data_dir: str, *flags: str):
+    def __init__(self, bin_dir: pathlib.Path, data_dir: str, *flags: str, environment: dict | None = None):
         self.bin_dir, self.data_dir, self.flags = bin_dir, data_dir, flags
+        # Downloads of tests stay with the test, and never ask a real hub.
+        self.environment = {**plain_environment(), "HF_HOME": str(pathlib.Path(data_dir).parent / "hf"),
+                            "HF_ENDPOINT": "http://127.0.0.1:9", **(environment or {})}
         self.log_path = pathlib.Path(data_dir).parent / "server.log"
         self.start()
 
@@ -30,7 +38,7 @@ class Server:
         self.process = subprocess.Popen(
             [self.bin_dir / "server" / "featurescope-server", "--data_dir", self.data_dir, "--listen",
              "127.0.0.1:0", "--http", "127.0.0.1:0", *self.flags],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment)
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             text = self.log_path.read_bytes()[begin:].decode(errors="replace")
@@ -72,8 +80,67 @@ class Server:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=plain_environment())
 
 
+class ServerTest(unittest.TestCase):
+    """One server for all tests of a class."""
+
+    bin_dir = pathlib.Path()  # set by the program
+    flags: tuple = ()
+    environment: dict = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = pathlib.Path(temporary_directory())
+        cls.server = Server(cls.bin_dir, str(cls.dir / "data"), *cls.flags, environment=cls.environment)
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.server.process.poll() is None:
+            cls.server.kill()
+        shutil.rmtree(cls.dir)
+
+    def ok(self, *words, **options):
+        done = self.server.run(*words, **options)
+        self.assertEqual(done.returncode, 0, f"{words}: {done.stderr}")
+        return done.stdout
+
+    def refused(self, *words, saying: str):
+        done = self.server.run(*words)
+        self.assertNotEqual(done.returncode, 0, f"{words} was accepted: {done.stdout}")
+        self.assertIn(saying, done.stderr)
+        return done
+
+    def assert_serving(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.http_port}/healthz") as answer:
+            self.assertEqual(answer.status, 200)
+        self.ok("model", "list")
+
+
+def run_tests(module) -> None:
+    """The program of a test file: --bin BUILD_DIR [-k PATTERN]; ends with a line of counts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("-k", default=None)
+    args = parser.parse_args()
+    ServerTest.bin_dir = pathlib.Path(args.bin).resolve()
+    loader = unittest.TestLoader()
+    if args.k:
+        loader.testNamePatterns = [f"*{args.k}*"]
+    result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromModule(module))
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
+    sys.exit(1 if failed else 0)
+
+
+def demo_corpus(directory: pathlib.Path, n_documents: int) -> pathlib.Path:
+    path = directory / f"corpus-{n_documents}.jsonl"
+    with open(DEMO / "corpus.jsonl", encoding="utf-8") as lines:
+        path.write_text("".join(line for _, line in zip(range(n_documents), lines)), encoding="utf-8")
+    return path
+
+
 def plain_environment() -> dict:
-    return {k: v for k, v in os.environ.items() if k != "FEATURESCOPE_SERVER"}
+    left_out = ("FEATURESCOPE_SERVER", "HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+    return {k: v for k, v in os.environ.items() if k not in left_out}
 
 
 def wait_for(condition, timeout: float = 600, what: str = "condition") -> None:

@@ -10,6 +10,7 @@ import { parseArgs } from "node:util";
 
 import { openBrowser } from "./browser.mjs";
 import { tests as accessibility } from "./accessibility.mjs";
+import { tests as adding } from "./adding.mjs";
 import { tests as catalog } from "./catalog.mjs";
 import { tests as feature } from "./feature.mjs";
 import { tests as jobs } from "./jobs.mjs";
@@ -33,7 +34,7 @@ if (!flags.url) {
 }
 if (flags.screenshots) mkdirSync(flags.screenshots, { recursive: true });
 
-const all = [...catalog, ...feature, ...text, ...steering, ...jobs, ...accessibility];
+const all = [...catalog, ...feature, ...text, ...steering, ...jobs, ...accessibility, ...adding];
 const browser = await openBrowser(flags);
 let passed = 0;
 let failed = 0;

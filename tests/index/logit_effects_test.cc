@@ -77,16 +77,5 @@ TEST_F(LogitEffectsTest, StopWhenCancelled) {
   EXPECT_EQ(effects.status().code(), absl::StatusCode::kCancelled);
 }
 
-TEST(WritesToResidualStreamTest, OnlyWhereTheHookedValueAddsToIt) {
-  for (const char* name : {"hook_embed", "blocks.0.hook_resid_pre", "blocks.2.hook_attn_out",
-                           "blocks.2.hook_mlp_out", "blocks.2.hook_resid_post"}) {
-    EXPECT_TRUE(WritesToResidualStream(*HookPoint::Parse(name))) << name;
-  }
-  for (const char* name : {"blocks.0.attn.hook_z", "blocks.0.mlp.hook_post",
-                           "blocks.0.ln1.hook_normalized", "ln_final.hook_normalized"}) {
-    EXPECT_FALSE(WritesToResidualStream(*HookPoint::Parse(name))) << name;
-  }
-}
-
 }  // namespace
 }  // namespace featurescope

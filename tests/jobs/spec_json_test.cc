@@ -41,6 +41,26 @@ TEST(SpecJsonTest, IndexingComesBackAsItWas) {
   EXPECT_EQ(ToJson(*back), ToJson(job));
 }
 
+TEST(SpecJsonTest, ImportsComeBackAsTheyWere) {
+  ImportJob job;
+  job.what = ImportOf::kSae;
+  job.id = "a", job.source = "release/id", job.revision = "v1", job.include = {"*.json", "x"};
+  job.model_id = "m", job.hook_name = "hook_embed", job.center_writing_weights = false;
+  job.any_width = true;
+  const auto back = ImportJobFromJson(ToJson(job));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->what, ImportOf::kSae);
+  EXPECT_EQ(back->include, job.include);
+  EXPECT_EQ(back->center_writing_weights, false);
+  EXPECT_EQ(ToJson(*back), ToJson(job));
+  job.center_writing_weights.reset();
+  EXPECT_EQ(ImportJobFromJson(ToJson(job))->center_writing_weights, std::nullopt);
+  for (const char* bad : {R"({"what": "corpus"})", R"({"include": "x"})", R"({"include": [1]})",
+                          R"({"any_width": 1})"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ImportJobFromJson(bad).status())) << bad;
+  }
+}
+
 TEST(SpecJsonTest, FieldsOfTheWrongTypeAreNamed) {
   for (const char* bad : {R"({"k": "4"})", R"({"k": 4.5})", R"({"k": 99999999999999999999})",
                           R"({"tokens": -1})", R"({"scale_inputs": 1})", R"({"sae_id": 5})",

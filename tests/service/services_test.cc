@@ -17,8 +17,8 @@
 #include "gtest/gtest.h"
 #include "server/jobs/job_runner.h"
 #include "server/service/rpc_server.h"
-#include "tests/catalog/tiny_model.h"
 #include "tests/base/temp_dir.h"
+#include "tests/catalog/tiny_model.h"
 
 namespace featurescope {
 namespace {
@@ -146,7 +146,10 @@ class ServicesTest : public ::testing::Test {
     rpc.listen = "127.0.0.1:0";
     rpc.max_message_bytes = kMaxMessageBytes;
     rpc_ = RpcServer::Start(rpc, std::move(dependencies)).value();
-    runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), JobRunnerOptions());
+    // No imports: nothing here asks a hub.
+    JobRunnerOptions runner;
+    runner.kinds = {kTrainingKind, kIndexingKind};
+    runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), runner);
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     channel_ = grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", rpc_->port()),
@@ -533,6 +536,195 @@ TEST_F(ServicesTest, AnSaeIsIndexedWatchedAndReadOverTheWire) {
       Unary(*explore_, &v1::ExploreService::Stub::ComputeActivations, question, &answer).ok());
   ASSERT_EQ(answer.texts_size(), 1);
   EXPECT_EQ(answer.texts(0).saes(0).acts().row_offsets_size(), answer.texts(0).tokens_size() + 1);
+}
+
+TEST_F(ServicesTest, AnSaeSaysWhatItWasRecognisedAs) {
+  AddGolden();
+  v1::AddSaeRequest request;
+  request.set_sae_id("gemma");
+  request.set_path(absl::StrCat(kGolden, "sae/gemma_scope/gemma_scope"));
+  request.set_model_id("golden");
+  request.set_any_width(true);
+  request.mutable_overrides()->set_norm_scaling_factor(0.5);
+  v1::Sae sae;
+  const grpc::Status status =
+      Unary(*catalog_stub_, &v1::CatalogService::Stub::AddSae, request, &sae);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(sae.format(), "Gemma Scope");
+  EXPECT_EQ(sae.architecture(), "jumprelu");
+  EXPECT_EQ(sae.file_dtype(), "float32");
+  EXPECT_EQ(sae.d_out(), sae.d_in());
+  EXPECT_THAT(sae.activation(), HasSubstr("threshold"));
+  EXPECT_GT(sae.folds_size(), 0);
+  EXPECT_FALSE(sae.prepend_bos_known());
+  EXPECT_THAT(sae.source(), HasSubstr("gemma_scope"));
+}
+
+TEST_F(ServicesTest, OverridesOfUnknownNamesAreNamedByTheirFields) {
+  AddGolden();
+  v1::AddSaeRequest request;
+  request.set_sae_id("x"), request.set_model_id("golden");
+  request.set_path(absl::StrCat(kGolden, "sae/saelens/v6_topk"));
+  request.mutable_overrides()->set_normalize_activations("batch");
+  v1::Sae sae;
+  grpc::Status status = Unary(*catalog_stub_, &v1::CatalogService::Stub::AddSae, request, &sae);
+  EXPECT_THAT(ViolatedFields(status), ::testing::ElementsAre("overrides.normalize_activations"));
+  request.mutable_overrides()->clear_normalize_activations();
+  request.mutable_overrides()->set_selection("best");
+  status = Unary(*catalog_stub_, &v1::CatalogService::Stub::AddSae, request, &sae);
+  EXPECT_THAT(ViolatedFields(status), ::testing::ElementsAre("overrides.selection"));
+  request.clear_overrides();
+  request.clear_model_id();
+  request.set_path(absl::StrCat(kGolden, "sae/openai/relu"));
+  status = Unary(*catalog_stub_, &v1::CatalogService::Stub::AddSae, request, &sae);
+  EXPECT_THAT(ViolatedFields(status), ::testing::ElementsAre("model_id"));
+}
+
+TEST_F(ServicesTest, AnSaeIsExported) {
+  AddGolden();
+  v1::ExportSaeRequest request;
+  request.set_sae_id("golden-sae"), request.set_format("saelens");
+  request.set_directory(dir_ / "out");
+  v1::ExportSaeResponse response;
+  grpc::Status status =
+      Unary(*catalog_stub_, &v1::CatalogService::Stub::ExportSae, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response.files(), ::testing::ElementsAre("cfg.json", "sae_weights.safetensors"));
+  status = Unary(*catalog_stub_, &v1::CatalogService::Stub::ExportSae, request, &response);
+  EXPECT_THAT(ViolatedFields(status), ::testing::ElementsAre("directory"));
+}
+
+TEST_F(ServicesTest, ReleasesAreListed) {
+  v1::ListSaeReleasesResponse response;
+  ASSERT_TRUE(Unary(*catalog_stub_, &v1::CatalogService::Stub::ListSaeReleases,
+                    v1::ListSaeReleasesRequest(), &response)
+                  .ok());
+  ASSERT_GT(response.releases_size(), 5);
+  for (const v1::SaeRelease& release : response.releases()) {
+    EXPECT_FALSE(release.name().empty());
+    EXPECT_FALSE(release.example_id().empty()) << release.name();
+    EXPECT_TRUE(absl::StrContains(release.repo(), "/")) << release.name();
+  }
+}
+
+TEST_F(ServicesTest, AnSaeIsCheckedOnTextIdsOrACorpus) {
+  AddTiny();
+  v1::CheckSaeRequest request;
+  request.set_sae_id("s");
+  v1::CheckSaeResponse response;
+  const auto check = [&] {
+    response.Clear();
+    const grpc::Status status =
+        Unary(*explore_, &v1::ExploreService::Stub::CheckSae, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    EXPECT_NE(response.verdict(), v1::CheckSaeResponse::FITS) << "its weights are random";
+    EXPECT_GT(response.findings_size(), 0);
+    EXPECT_GT(response.n_tokens(), 30u);
+  };
+  check();
+  request.mutable_text()->set_text(std::string(200, 'x'));
+  check();
+  for (int i = 0; i < 40; ++i) request.mutable_text()->mutable_token_ids()->add_ids(i + 1);
+  check();
+  request.set_corpus_id("c");
+  request.set_max_tokens(64);
+  check();
+  EXPECT_LE(response.n_tokens(), 64u);
+  request.set_max_tokens(1 << 20);
+  EXPECT_THAT(
+      ViolatedFields(Unary(*explore_, &v1::ExploreService::Stub::CheckSae, request, &response)),
+      ::testing::ElementsAre("max_tokens"));
+}
+
+TEST_F(ServicesTest, ACorpusTellsWhatWasLeftOutAndHeldOut) {
+  AddTiny();
+  std::filesystem::create_directory(dir_ / "files");
+  WriteTinyText(dir_ / "files/a.jsonl", 80);
+  std::ofstream(dir_ / "files/notes.md") << "no document";
+  std::ofstream(dir_ / "files/b.jsonl") << "{\"text\": \"\"}\n";
+  v1::AddCorpusRequest request;
+  request.set_corpus_id("d"), request.set_model_id("m"), request.add_paths(dir_ / "files");
+  request.set_heldout_fraction(0.3);
+  request.set_layout("truncated");
+  const auto add = [&](v1::AddCorpusResponse* last) {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    const auto stream = catalog_stub_->AddCorpus(&context, request);
+    while (stream->Read(last)) {
+    }
+    return stream->Finish();
+  };
+  v1::AddCorpusResponse last;
+  grpc::Status status = add(&last);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(last.n_skipped_files(), 1u);
+  EXPECT_THAT(last.skipped_files(), ::testing::ElementsAre(HasSubstr("notes.md")));
+  EXPECT_EQ(last.n_empty_documents(), 1u);
+  EXPECT_GT(last.n_dropped_tokens(), 0u);
+  EXPECT_GT(last.corpus().n_heldout_contexts(), 0u);
+  EXPECT_EQ(last.corpus().layout(), "truncated");
+  EXPECT_EQ(last.corpus().n_contexts(), last.corpus().n_documents());
+  request.set_layout("spiral");
+  EXPECT_THAT(ViolatedFields(add(&last)), ::testing::ElementsAre("layout"));
+  request.clear_layout();
+  request.set_heldout_fraction(-1);
+  EXPECT_THAT(ViolatedFields(add(&last)), ::testing::ElementsAre("heldout_fraction"));
+  request.clear_heldout_fraction();
+  request.set_document_format("docx");
+  EXPECT_THAT(ViolatedFields(add(&last)), ::testing::ElementsAre("document_format"));
+}
+
+TEST_F(ServicesTest, MessagesNeedATemplateAndNoPromptBesides) {
+  AddTiny();
+  v1::GenerateRequest request;
+  request.set_model_id("m");
+  v1::ChatMessage& message = *request.add_messages();
+  message.set_role("user"), message.set_content("Hello");
+  std::vector<v1::GenerateResponse> responses;
+  grpc::Status status = Generate(request, kPatience, &responses);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("template"));
+  request.mutable_prompt()->set_text("x");
+  EXPECT_THAT(ViolatedFields(Generate(request, kPatience, &responses)),
+              ::testing::ElementsAre("messages"));
+
+  WriteTinyModel(dir_ / "chat", true);
+  std::ofstream(dir_ / "chat/chat_template.jinja")
+      << "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+      << "{% if add_generation_prompt %}assistant:{% endif %}";
+  ASSERT_TRUE(catalog_->AddModel("chat", dir_ / "chat").ok());
+  EXPECT_TRUE(catalog_->GetModel("chat")->has_chat_template);
+  v1::ApplyChatTemplateRequest apply;
+  apply.set_model_id("chat");
+  *apply.add_messages() = message;
+  v1::ApplyChatTemplateResponse applied;
+  status = Unary(*catalog_stub_, &v1::CatalogService::Stub::ApplyChatTemplate, apply, &applied);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(applied.text(), "user: Hello\nassistant:");
+  EXPECT_EQ(applied.tokens_size(), 22);
+  apply.set_no_generation_prompt(true);
+  EXPECT_TRUE(
+      Unary(*catalog_stub_, &v1::CatalogService::Stub::ApplyChatTemplate, apply, &applied).ok());
+  EXPECT_EQ(applied.text(), "user: Hello\n");
+}
+
+TEST_F(ServicesTest, ImportsAreSubmittedAndDescribed) {
+  v1::SubmitImportRequest request;
+  request.mutable_spec()->mutable_sae()->set_source("gpt2-small-res-jb/blocks.8.hook_resid_pre");
+  request.mutable_spec()->mutable_sae()->set_center_writing_weights(true);
+  v1::Job job;
+  grpc::Status status = Unary(*jobs_, &v1::JobService::Stub::SubmitImport, request, &job);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(job.state(), v1::QUEUED);
+  EXPECT_EQ(job.importing().sae().sae_id(), "gpt2-small-res-jb-blocks.8.hook_resid_pre");
+  EXPECT_TRUE(job.importing().sae().center_writing_weights());
+  EXPECT_TRUE(job.has_transfer());
+  request.mutable_spec()->mutable_model()->set_repo("not a repo");
+  status = Unary(*jobs_, &v1::JobService::Stub::SubmitImport, request, &job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  request.clear_spec();
+  EXPECT_THAT(ViolatedFields(Unary(*jobs_, &v1::JobService::Stub::SubmitImport, request, &job)),
+              ::testing::ElementsAre("spec"));
 }
 
 }  // namespace
