@@ -221,16 +221,8 @@ FS_INLINE int64_t TopKPortable(const float* row, const float* bias, int64_t m, i
   return best.Finish(indices, values);
 }
 
-FS_INLINE int64_t CountPositive(const float* row, const float* bias, int64_t m) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < m; ++i) {
-    count += static_cast<int64_t>((bias == nullptr ? row[i] : row[i] + bias[i]) > 0);
-  }
-  return count;
-}
-
-FS_INLINE void PositivePortable(const float* row, const float* bias, int64_t m, int32_t* indices,
-                                float* values) {
+FS_INLINE int64_t PositivePortable(const float* row, const float* bias, int64_t m, int32_t* indices,
+                                   float* values) {
   int64_t n = 0;
   for (int64_t i = 0; i < m; ++i) {
     const float x = bias == nullptr ? row[i] : row[i] + bias[i];
@@ -239,6 +231,7 @@ FS_INLINE void PositivePortable(const float* row, const float* bias, int64_t m, 
       values[n++] = x;
     }
   }
+  return n;
 }
 
 #if defined(__x86_64__)
@@ -313,20 +306,43 @@ FS_AVX512 FS_INLINE int64_t TopKAvx512(const float* row, const float* bias, int6
   return best.Finish(indices, values);
 }
 
-FS_AVX512 FS_INLINE void PositiveAvx512(const float* row, const float* bias, int64_t m,
-                                        int32_t* indices, float* values) {
+// Writes the entries of `x`, whose first column is `at`, that `above` marks; returns how many.
+FS_AVX512 FS_INLINE int64_t WriteAbove(__m512 x, __mmask16 above, int64_t at, int32_t* indices,
+                                       float* values) {
   const __m512i ramp = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i columns = _mm512_add_epi32(ramp, _mm512_set1_epi32(static_cast<int>(at)));
+  _mm512_mask_compressstoreu_epi32(indices, above, columns);
+  _mm512_mask_compressstoreu_ps(values, above, x);
+  return __builtin_popcount(above);
+}
+
+FS_AVX512 FS_INLINE int64_t PositiveAvx512(const float* row, const float* bias, int64_t m,
+                                           int32_t* indices, float* values) {
+  const __m512 zero = _mm512_setzero_ps();
   int64_t n = 0;
-  for (int64_t i = 0; i < m; i += kLanes) {
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= m; i += 4 * kLanes) {
+    __m512 x[4];
+    __mmask16 above[4];
+    for (int b = 0; b < 4; ++b) {
+      const int64_t at = i + b * kLanes;
+      x[b] = LoadBiased(row + at, bias == nullptr ? nullptr : bias + at, 0xffff);
+      above[b] = _mm512_cmp_ps_mask(x[b], zero, _CMP_GT_OQ);
+    }
+    if ((above[0] | above[1] | above[2] | above[3]) == 0) continue;
+    for (int b = 0; b < 4; ++b) {
+      if (above[b] != 0) {
+        n += WriteAbove(x[b], above[b], i + b * kLanes, indices + n, values + n);
+      }
+    }
+  }
+  for (; i < m; i += kLanes) {
     const __mmask16 lanes = LanesFrom(i, m);
     const __m512 x = LoadBiased(row + i, bias == nullptr ? nullptr : bias + i, lanes);
-    const __mmask16 above = _mm512_mask_cmp_ps_mask(lanes, x, _mm512_setzero_ps(), _CMP_GT_OQ);
-    if (above == 0) continue;
-    const __m512i columns = _mm512_add_epi32(ramp, _mm512_set1_epi32(static_cast<int>(i)));
-    _mm512_mask_compressstoreu_epi32(indices + n, above, columns);
-    _mm512_mask_compressstoreu_ps(values + n, above, x);
-    n += __builtin_popcount(above);
+    const __mmask16 above = _mm512_mask_cmp_ps_mask(lanes, x, zero, _CMP_GT_OQ);
+    n += WriteAbove(x, above, i, indices + n, values + n);
   }
+  return n;
 }
 
 // Denormals count as zero while it lives.
@@ -369,12 +385,9 @@ class FlushDenormals {
                                 uint64_t* scratch, int32_t* indices, float* values) {             \
       return TOP_K(row, bias, m, k, scratch, indices, values);                                    \
     }                                                                                             \
-    TARGET static int64_t count_positive(const float* row, const float* bias, int64_t m) {        \
-      return CountPositive(row, bias, m);                                                         \
-    }                                                                                             \
-    TARGET static void positive(const float* row, const float* bias, int64_t m, int32_t* indices, \
-                                float* values) {                                                  \
-      POSITIVE(row, bias, m, indices, values);                                                    \
+    TARGET static int64_t positive(const float* row, const float* bias, int64_t m,                \
+                                   int32_t* indices, float* values) {                             \
+      return POSITIVE(row, bias, m, indices, values);                                             \
     }                                                                                             \
     TARGET static void adam(const AdamStep& step, float* w, float* m, float* v,                   \
                             const float* gradient, int64_t n) {                                   \
@@ -394,8 +407,8 @@ class FlushDenormals {
         SignumRow(step, w, m, gradient, n);                                                       \
       }                                                                                           \
     }                                                                                             \
-    static constexpr RowKernels kTable = {add_weighted_rows, row_dots, dot,  axpy,  scale, top_k, \
-                                          count_positive,    positive, adam, signum};             \
+    static constexpr RowKernels kTable = {add_weighted_rows, row_dots, dot,   axpy, scale, top_k, \
+                                          positive,          adam,     signum};                   \
   };
 
 FS_DEFINE_KERNELS(Portable, , TopKPortable, PositivePortable)

@@ -46,10 +46,10 @@ struct RowKernels {
   // the smaller index. `scratch` holds TopKScratch(k) values. Returns how many there are.
   int64_t (*top_k_positive)(const float* row, const float* bias, int64_t m, int64_t k,
                             uint64_t* scratch, int32_t* indices, float* values);
-  // How many entries of row + bias are > 0.
-  int64_t (*count_positive)(const float* row, const float* bias, int64_t m);
-  // Writes those entries; both outputs have room for count_positive() of them.
-  void (*positive)(const float* row, const float* bias, int64_t m, int32_t* indices, float* values);
+  // Writes the entries of row + bias that are > 0 and returns how many there are; both outputs have
+  // room for m of them.
+  int64_t (*positive)(const float* row, const float* bias, int64_t m, int32_t* indices,
+                      float* values);
   // One Adam step on a row; a null gradient stands for zeros. Denormals are flushed to zero, since
   // the moments of a feature that never fires would else stay there and slow every later step.
   void (*adam)(const AdamStep& step, float* w, float* m, float* v, const float* gradient,

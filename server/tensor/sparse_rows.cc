@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "server/base/status.h"
 #include "server/tensor/parallel.h"
@@ -23,6 +25,52 @@ torch::Tensor RowOfEntry(const SparseRows& sparse) {
 int64_t AccumulateOffsets(int64_t* counts, int64_t n) {
   for (int64_t i = 0; i < n; ++i) counts[i + 1] += counts[i];
   return counts[n];
+}
+
+// Some rows' positive entries, one row after the other.
+struct Collected {
+  std::vector<int32_t> indices;
+  std::vector<float> values;
+};
+
+// Reads every row once: groups of rows collect into buffers of their own, which are then joined.
+SparseRows CollectPositive(const float* data, const float* bias, int64_t n, int64_t m) {
+  constexpr int64_t kRowsPerGroup = 16;
+  const RowKernels& kernels = BestRowKernels();
+  SparseRows result;
+  result.n_cols = m;
+  result.row_offsets = torch::zeros({n + 1}, torch::kInt64);
+  auto* offsets = result.row_offsets.data_ptr<int64_t>();
+  std::vector<Collected> groups((n + kRowsPerGroup - 1) / kRowsPerGroup);
+  const auto n_groups = static_cast<int64_t>(groups.size());
+  ParallelFor(0, n_groups, 1, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> indices(m);
+    std::vector<float> values(m);
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t last = std::min((group + 1) * kRowsPerGroup, n);
+      Collected& out = groups[group];
+      for (int64_t i = group * kRowsPerGroup; i < last; ++i) {
+        const int64_t count =
+            kernels.positive(data + i * m, bias, m, indices.data(), values.data());
+        out.indices.insert(out.indices.end(), indices.begin(), indices.begin() + count);
+        out.values.insert(out.values.end(), values.begin(), values.begin() + count);
+        offsets[i + 1] = count;
+      }
+    }
+  });
+  const int64_t nnz = AccumulateOffsets(offsets, n);
+  result.indices = torch::empty({nnz}, torch::kInt32);
+  result.values = torch::empty({nnz}, torch::kFloat32);
+  auto* indices = result.indices.data_ptr<int32_t>();
+  auto* values = result.values.data_ptr<float>();
+  ParallelFor(0, n_groups, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t group = begin; group < end; ++group) {
+      const int64_t at = offsets[group * kRowsPerGroup];
+      std::copy(groups[group].indices.begin(), groups[group].indices.end(), indices + at);
+      std::copy(groups[group].values.begin(), groups[group].values.end(), values + at);
+    }
+  });
+  return result;
 }
 
 }  // namespace
@@ -103,29 +151,8 @@ SparseRows PositiveEntries(const torch::Tensor& dense, const torch::Tensor& bias
     offsets.slice(0, 1).copy_(mask.sum(1).cumsum(0));
     return {offsets, places.select(1, 1).to(torch::kInt32), biased.masked_select(mask), m};
   }
-  const RowKernels& kernels = BestRowKernels();
-  const float* data = dense.data_ptr<float>();
-  const float* add = bias.defined() ? bias.data_ptr<float>() : nullptr;
-  SparseRows result;
-  result.n_cols = m;
-  result.row_offsets = torch::zeros({n + 1}, torch::kInt64);
-  auto* offsets = result.row_offsets.data_ptr<int64_t>();
-  ParallelFor(0, n, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      offsets[i + 1] = kernels.count_positive(data + i * m, add, m);
-    }
-  });
-  const int64_t nnz = AccumulateOffsets(offsets, n);
-  result.indices = torch::empty({nnz}, torch::kInt32);
-  result.values = torch::empty({nnz}, torch::kFloat32);
-  auto* indices = result.indices.data_ptr<int32_t>();
-  auto* values = result.values.data_ptr<float>();
-  ParallelFor(0, n, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      kernels.positive(data + i * m, add, m, indices + offsets[i], values + offsets[i]);
-    }
-  });
-  return result;
+  return CollectPositive(dense.data_ptr<float>(), bias.defined() ? bias.data_ptr<float>() : nullptr,
+                         n, m);
 }
 
 SparseRows Concatenate(const std::vector<SparseRows>& parts) {
@@ -165,16 +192,34 @@ ColumnOrder OrderByColumn(const SparseRows& sparse) {
   auto* entries = order.entries.data_ptr<int64_t>();
   const int64_t* row_offsets = sparse.row_offsets.data_ptr<int64_t>();
   const int32_t* columns = sparse.indices.data_ptr<int32_t>();
-  for (int64_t i = 0; i < nnz; ++i) ++offsets[columns[i] + 1];
-  AccumulateOffsets(offsets, m);
-  std::vector<int64_t> next(offsets, offsets + m);
-  for (int64_t row = 0; row < sparse.n_rows(); ++row) {
-    for (int64_t i = row_offsets[row]; i < row_offsets[row + 1]; ++i) {
-      const int64_t at = next[columns[i]]++;
-      rows[at] = static_cast<int32_t>(row);
-      entries[at] = i;
+  // Parts of rows count their own entries of each column, learn where theirs begin, and place them:
+  // the order is the same for any number of parts.
+  constexpr int64_t kEntriesPerPart = 1 << 18;
+  const int64_t n = sparse.n_rows();
+  const int64_t parts = std::clamp<int64_t>(nnz / kEntriesPerPart, 1, ParallelThreads());
+  std::vector<std::vector<int64_t>> next(parts, std::vector<int64_t>(m, 0));
+  const auto row_of_part = [&](int64_t part) { return n * part / parts; };
+  ParallelFor(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t last = row_offsets[row_of_part(part + 1)];
+      for (int64_t i = row_offsets[row_of_part(part)]; i < last; ++i) ++next[part][columns[i]];
     }
+  });
+  for (int64_t column = 0, at = 0; column < m; ++column) {
+    for (std::vector<int64_t>& of_part : next) at += std::exchange(of_part[column], at);
+    offsets[column + 1] = at;
   }
+  ParallelFor(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      for (int64_t row = row_of_part(part); row < row_of_part(part + 1); ++row) {
+        for (int64_t i = row_offsets[row]; i < row_offsets[row + 1]; ++i) {
+          const int64_t at = next[part][columns[i]]++;
+          rows[at] = static_cast<int32_t>(row);
+          entries[at] = i;
+        }
+      }
+    }
+  });
   return order;
 }
 

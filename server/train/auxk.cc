@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "server/tensor/parallel.h"
+#include "server/tensor/sparse_decoder.h"
 #include "server/tensor/sparse_ops.h"
 
 namespace featurescope {
@@ -13,6 +14,10 @@ namespace {
 
 // With fewer dead features than this for each one that is kept, plain products are faster.
 constexpr int64_t kDenseBelow = 6;
+
+// With fewer features that may be dead than one in this many, they are picked out of the rows
+// before the largest are selected.
+constexpr int64_t kFewOf = 8;
 
 // Candidates beyond k_aux, for those that fire after all.
 int64_t Slack(int64_t k_aux) { return std::max<int64_t>(k_aux / 8, 16); }
@@ -29,17 +34,28 @@ void AuxK::Begin(const torch::Tensor& decoder_norms) {
   weight_ = 0;
   const torch::Tensor& b_enc = state_.b_enc.value;
   if (*spec_.auxk_coefficient == 0 || !spec_.auxk_relu || !UsesLoops(b_enc)) return;
-  const torch::Tensor lives = state_.tokens_since_fired.lt(
+  const torch::Tensor maybe = state_.tokens_since_fired.ge(
       static_cast<int64_t>(spec_.dead_after_tokens) - spec_.batch_size);
-  const int64_t n_maybe = spec_.d_sae - lives.sum().item<int64_t>();
-  if (n_maybe == 0) return;
-  per_row_ = std::min(spec_.k_aux + Slack(spec_.k_aux), n_maybe);
+  maybe_ = maybe.nonzero().view({-1});
+  if (maybe_.numel() == 0) return;
+  per_row_ = std::min(spec_.k_aux + Slack(spec_.k_aux), maybe_.numel());
   candidate_bias_ = spec_.select_by_decoder_norm ? b_enc * decoder_norms_ : b_enc;
-  candidate_bias_ = candidate_bias_.masked_fill(lives, -std::numeric_limits<float>::infinity());
+  few_ = maybe_.numel() * kFewOf < spec_.d_sae;
+  candidate_bias_ = few_ ? candidate_bias_.index_select(0, maybe_)
+                         : candidate_bias_.masked_fill(maybe.logical_not(),
+                                                       -std::numeric_limits<float>::infinity());
 }
 
 void AuxK::SelectRows(const torch::Tensor& pre) {
-  if (candidate_bias_.defined()) parts_.push_back(TopKPositive(pre, per_row_, candidate_bias_));
+  if (!candidate_bias_.defined()) return;
+  if (!few_) {
+    parts_.push_back(TopKPositive(pre, per_row_, candidate_bias_));
+    return;
+  }
+  SparseRows part = TopKPositive(pre.index_select(1, maybe_), per_row_, candidate_bias_);
+  part.indices = maybe_.index_select(0, part.indices).to(torch::kInt32);
+  part.n_cols = spec_.d_sae;
+  parts_.push_back(std::move(part));
 }
 
 // 1 / scale.
@@ -93,49 +109,68 @@ bool AuxK::Prepare(const Batch& batch, Gradients* gradients) {
   return true;
 }
 
-// The k largest of each row's candidates that are dead, by their places among the dead features.
-// *complete is false where a row may lack one.
-SparseRows AuxK::RowsOfCandidates(int64_t begin, int64_t end, bool* complete) const {
+// The k largest of a row's candidates that are dead, by their places among the dead features, to
+// `indices` and `values`; returns how many. -1 where the row may lack one.
+int64_t AuxK::RowOfCandidates(int64_t row, std::vector<float>* buffer, int32_t* indices,
+                              float* values) const {
   const int64_t* offsets = candidates_.row_offsets.data_ptr<int64_t>();
   const int32_t* features = candidates_.indices.data_ptr<int32_t>();
-  const float* values = candidates_.values.data_ptr<float>();
+  const float* candidates = candidates_.values.data_ptr<float>();
+  std::vector<float>& of_dead = *buffer;
+  of_dead.clear();
+  for (int64_t e = offsets[row]; e < offsets[row + 1]; ++e) {
+    if (place_[features[e]] >= 0) of_dead.push_back(candidates[e]);
+  }
+  const auto n = static_cast<int64_t>(of_dead.size());
+  const bool all_known = offsets[row + 1] - offsets[row] < per_row_;
+  if (!all_known && n < k_) return -1;
+  float least = 0;
+  int64_t of_least = k_;
+  if (n > k_) {
+    std::nth_element(of_dead.begin(), of_dead.begin() + (k_ - 1), of_dead.end(), std::greater<>());
+    least = of_dead[k_ - 1];
+    of_least -= std::count_if(of_dead.begin(), of_dead.begin() + k_,
+                              [least](float v) { return v > least; });
+  }
+  int64_t at = 0;
+  for (int64_t e = offsets[row]; e < offsets[row + 1]; ++e) {
+    const int32_t place = place_[features[e]];
+    if (place < 0 || candidates[e] < least || (candidates[e] == least && of_least-- <= 0)) continue;
+    indices[at] = place;
+    values[at++] = candidates[e];
+  }
+  return at;
+}
+
+// Of rows [begin, end); *complete is false where one may lack an entry.
+SparseRows AuxK::RowsOfCandidates(int64_t begin, int64_t end, bool* complete) const {
   const int64_t n = end - begin;
   SparseRows rows;
   rows.n_cols = n_dead();
   rows.row_offsets = torch::zeros({n + 1}, torch::kInt64);
   rows.indices = torch::empty({n * k_}, torch::kInt32);
   rows.values = torch::empty({n * k_}, torch::kFloat32);
-  auto* row_offsets = rows.row_offsets.data_ptr<int64_t>();
+  auto* offsets = rows.row_offsets.data_ptr<int64_t>();
   auto* indices = rows.indices.data_ptr<int32_t>();
-  auto* kept = rows.values.data_ptr<float>();
-  std::vector<float> sorted;
-  int64_t at = 0;
-  for (int64_t row = begin; row < end; ++row) {
-    sorted.clear();
-    for (int64_t e = offsets[row]; e < offsets[row + 1]; ++e) {
-      if (place_[features[e]] >= 0) sorted.push_back(values[e]);
+  auto* values = rows.values.data_ptr<float>();
+  ParallelFor(0, n, 8, [&](int64_t from, int64_t to) {
+    std::vector<float> buffer;
+    for (int64_t i = from; i < to; ++i) {
+      offsets[i + 1] = RowOfCandidates(begin + i, &buffer, indices + i * k_, values + i * k_);
     }
-    const bool all_known = offsets[row + 1] - offsets[row] < per_row_;
-    const auto n_known = static_cast<int64_t>(sorted.size());
-    if (!all_known && n_known < k_) *complete = false;
-    float least = 0;
-    int64_t of_least = k_;
-    if (n_known > k_) {
-      std::nth_element(sorted.begin(), sorted.begin() + (k_ - 1), sorted.end(), std::greater<>());
-      least = sorted[k_ - 1];
-      of_least -= std::count_if(sorted.begin(), sorted.begin() + k_,
-                                [least](float v) { return v > least; });
+  });
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t count = offsets[i + 1];
+    if (count < 0) {
+      *complete = false;
+      return {};
     }
-    for (int64_t e = offsets[row]; e < offsets[row + 1]; ++e) {
-      const int32_t place = place_[features[e]];
-      if (place < 0 || values[e] < least || (values[e] == least && of_least-- <= 0)) continue;
-      indices[at] = place;
-      kept[at++] = values[e];
-    }
-    row_offsets[row - begin + 1] = at;
+    std::copy(indices + i * k_, indices + i * k_ + count, indices + offsets[i]);
+    std::copy(values + i * k_, values + i * k_ + count, values + offsets[i]);
+    offsets[i + 1] = offsets[i] + count;
   }
-  rows.indices = rows.indices.slice(0, 0, at);
-  rows.values = rows.values.slice(0, 0, at);
+  rows.indices = rows.indices.slice(0, 0, offsets[n]);
+  rows.values = rows.values.slice(0, 0, offsets[n]);
   return rows;
 }
 
@@ -173,11 +208,17 @@ void AuxK::Rows(int64_t begin, int64_t end, Gradients* gradients, torch::Tensor*
 
 void AuxK::SparseGradients(const SparseRows& acts, int64_t begin, int64_t end, Gradients* gradients,
                            torch::Tensor* dz_sums) {
-  torch::Tensor error = SparseTimesDense(acts, W_dec_);
-  error.add_(batch_.g.slice(0, begin, end), 1 / batch_.error_scale);  // e_hat - e
-  squared_sum_ += error.pow(2).sum(torch::kFloat64).item<double>();
-  error.mul_(2 * *spec_.auxk_coefficient * weight_);
-  const torch::Tensor dz = SampledProduct(acts, error, W_dec_);
+  const torch::Tensor e = batch_.g.slice(0, begin, end) * (-1 / batch_.error_scale);
+  NestedDecoder decoder;
+  decoder.W = W_dec_;
+  decoder.group_ends = {n_dead()};
+  decoder.weights = {*spec_.auxk_coefficient * weight_};
+  DecoderErrors errors;
+  errors.g = torch::empty_like(e);
+  errors.sums = torch::empty({end - begin, kDecoderSums}, e.options().dtype(torch::kFloat64));
+  errors.dots = torch::empty_like(acts.values);
+  DecodeErrors(decoder, acts, e, torch::zeros({e.size(1)}, e.options()), 0, end - begin, &errors);
+  squared_sum_ += errors.sums.select(1, kSquaredError).sum().item<double>();
   // The same entries by their features' own numbers.
   SparseRows global = acts;
   const torch::Tensor features =
@@ -185,9 +226,9 @@ void AuxK::SparseGradients(const SparseRows& acts, int64_t begin, int64_t end, G
   global.indices = features.to(torch::kInt32);
   global.n_cols = spec_.d_sae;
   const ColumnOrder columns = OrderByColumn(global);
-  AddTransposedProduct(columns, acts.values, error, gradients->W_dec);
-  AddTransposedProduct(columns, dz, batch_.x.slice(0, begin, end), gradients->W_enc);
-  dz_sums->index_add_(0, features, dz);
+  AddTransposedProduct(columns, acts.values, errors.g, gradients->W_dec);
+  AddTransposedProduct(columns, errors.dots, batch_.x.slice(0, begin, end), gradients->W_enc);
+  AddColumnSums(columns, errors.dots, *dz_sums);
 }
 
 void AuxK::DenseGradients(const SparseRows& acts, int64_t begin, int64_t end,

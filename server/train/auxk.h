@@ -62,6 +62,8 @@ class AuxK {
  private:
   bool active() const { return n_dead() > 0 && weight_ > 0; }
   double Weight(const torch::Tensor& sum_g) const;
+  int64_t RowOfCandidates(int64_t row, std::vector<float>* buffer, int32_t* indices,
+                          float* values) const;
   SparseRows RowsOfCandidates(int64_t begin, int64_t end, bool* complete) const;
   SparseRows RecomputedRows(int64_t begin, int64_t end) const;
   void SparseGradients(const SparseRows& acts, int64_t begin, int64_t end, Gradients* gradients,
@@ -73,7 +75,9 @@ class AuxK {
   torch::Tensor decoder_norms_;
 
   // While rows pass.
-  torch::Tensor candidate_bias_;  // [d_sae], -inf for features that will not be dead
+  torch::Tensor maybe_;           // int64, rising: features that are dead unless they fire
+  bool few_ = false;              // they are picked out before the selection
+  torch::Tensor candidate_bias_;  // of maybe_; or [d_sae], -inf for other features
   int64_t per_row_ = 0;           // candidates of a row at most
   std::vector<SparseRows> parts_;
 

@@ -50,19 +50,9 @@ std::vector<std::string> FileNames(const std::string& directory) {
   return names;
 }
 
-// Steps of complete checkpoints, the newest first.
-std::vector<int64_t> CompleteSteps(const std::string& directory) {
-  std::vector<int64_t> steps;
-  for (const std::string& name : FileNames(directory)) {
-    if (std::optional<int64_t> step = StepOf(name, ".json")) steps.push_back(*step);
-  }
-  std::sort(steps.begin(), steps.end(), std::greater<>());
-  return steps;
-}
-
 // Removes what is older than the kept ones, and weights that never became complete.
 void RemoveOld(const std::string& directory) {
-  std::vector<int64_t> kept = CompleteSteps(directory);
+  std::vector<int64_t> kept = CheckpointSteps(directory);
   if (kept.size() > kKept) kept.resize(kKept);
   for (const std::string& name : FileNames(directory)) {
     std::optional<int64_t> step = StepOf(name, ".json");
@@ -164,6 +154,15 @@ absl::StatusOr<std::optional<Checkpoint>> Load(const std::string& fingerprint,
 
 }  // namespace
 
+std::vector<int64_t> CheckpointSteps(const std::string& directory) {
+  std::vector<int64_t> steps;
+  for (const std::string& name : FileNames(directory)) {
+    if (std::optional<int64_t> step = StepOf(name, ".json")) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end(), std::greater<>());
+  return steps;
+}
+
 absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fingerprint,
                             const std::string& directory) {
   const int64_t step = checkpoint.state.step;
@@ -180,19 +179,17 @@ absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fin
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<Checkpoint>> LoadLatestCheckpoint(const std::string& fingerprint,
-                                                               const std::string& directory,
-                                                               const TrainingSpec& spec,
-                                                               const TrainingWidths& widths,
-                                                               torch::Device device) {
-  for (const int64_t step : CompleteSteps(directory)) {
-    absl::StatusOr<std::optional<Checkpoint>> checkpoint =
-        Load(fingerprint, directory, step, spec, widths, device);
-    if (checkpoint.ok() && checkpoint->has_value()) return checkpoint;
-    if (absl::IsResourceExhausted(checkpoint.status())) return checkpoint.status();
-    LogWarning("passing over the checkpoint of step ", step, " in ", directory, ": ",
-               checkpoint.ok() ? "it belongs to another run" : checkpoint.status().ToString());
-  }
+absl::StatusOr<std::optional<Checkpoint>> LoadCheckpoint(const std::string& fingerprint,
+                                                         const std::string& directory, int64_t step,
+                                                         const TrainingSpec& spec,
+                                                         const TrainingWidths& widths,
+                                                         torch::Device device) {
+  absl::StatusOr<std::optional<Checkpoint>> checkpoint =
+      Load(fingerprint, directory, step, spec, widths, device);
+  if (checkpoint.ok() && checkpoint->has_value()) return checkpoint;
+  if (absl::IsResourceExhausted(checkpoint.status())) return checkpoint.status();
+  LogWarning("passing over the checkpoint of step ", step, " in ", directory, ": ",
+             checkpoint.ok() ? "it belongs to another run" : checkpoint.status().ToString());
   return std::nullopt;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/tensor/torch.h"
@@ -29,12 +30,15 @@ struct Checkpoint {
 absl::Status SaveCheckpoint(const Checkpoint& checkpoint, const std::string& fingerprint,
                             const std::string& directory);
 
-// The newest checkpoint of this fingerprint that can be read; nothing when there is none. One that
-// is damaged is passed over with a warning in the log.
-absl::StatusOr<std::optional<Checkpoint>> LoadLatestCheckpoint(const std::string& fingerprint,
-                                                               const std::string& directory,
-                                                               const TrainingSpec& spec,
-                                                               const TrainingWidths& widths,
-                                                               torch::Device device);
+// Steps of the complete checkpoints in `directory`, the newest first.
+std::vector<int64_t> CheckpointSteps(const std::string& directory);
+
+// The checkpoint of a step; nothing, with a warning in the log, where it is damaged or of another
+// fingerprint.   errors  ResourceExhausted  it does not fit into memory
+absl::StatusOr<std::optional<Checkpoint>> LoadCheckpoint(const std::string& fingerprint,
+                                                         const std::string& directory, int64_t step,
+                                                         const TrainingSpec& spec,
+                                                         const TrainingWidths& widths,
+                                                         torch::Device device);
 
 }  // namespace featurescope

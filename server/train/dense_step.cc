@@ -33,6 +33,7 @@ void SaeTrainer::DenseRows(int64_t begin, int64_t end) {
   Units units;
   units.z = Product(begin, end).add_(objective_->selection_bias());
   objective_->Activate(units);
+  selected_ += objective_->CountSelected(units);
   const torch::Tensor g = DenseErrors(units.acts, begin, end, &errors_);
   units.dots = block_of(dots_);
   at::mm_out(units.dots, g, W_dec_t);

@@ -39,6 +39,10 @@ class GatedObjective : public Objective {
     u_ = u;
   }
 
+  int64_t CountSelected(const Units& units) const override {
+    return units.gate_acts.ne(0).sum().item<int64_t>();
+  }
+
   void Backward(Units& units, Gradients& gradients) override {
     AddPenalty(units, units.gate_acts, units.gate_dots);
     if (!units.sparse()) units.gate_dots.mul_(units.gate_acts > 0);

@@ -60,6 +60,10 @@ class JumpReluObjective : public Objective {
     units.acts = units.z.masked_fill(units.z <= units.Of(theta()), 0);
   }
 
+  int64_t CountSelected(const Units& units) const override {
+    return units.z.gt(lowest_).sum().item<int64_t>();
+  }
+
   void Backward(Units& units, Gradients& gradients) override {
     const torch::Tensor theta_of = units.Of(theta());
     const torch::Tensor fires = units.z > theta_of;

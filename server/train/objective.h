@@ -48,6 +48,10 @@ class Objective {
   virtual const torch::Tensor& selection_bias() const { return state_.b_enc.value; }
 
   virtual void Activate(Units& units) = 0;
+  // How many of a dense piece's units, activated, a selection would have kept.
+  virtual int64_t CountSelected(const Units& units) const {
+    return units.acts.ne(0).sum().item<int64_t>();
+  }
   // Sets dz; adds to the gradients of per-feature parameters but b_enc, whose gradient is the sum
   // of dz. Called once for each piece of the batch.
   virtual void Backward(Units& units, Gradients& gradients) = 0;

@@ -4,7 +4,8 @@
 #include <numeric>
 
 #include "server/base/status.h"
-#include "server/train/activation_stream.h"
+#include "server/train/activation_files.h"
+#include "server/train/model_source.h"
 #include "server/train/spec.h"
 
 namespace featurescope {
@@ -268,9 +269,8 @@ absl::Status ResolveWidth(TrainingSpec* s, int64_t d_in) {
   return CheckRange<int64_t>("d_sae", s->d_sae, 1, kMaxFeatures);
 }
 
-absl::Status CheckCorpus(const TrainingInputs& inputs) {
-  const ModelConfig& model = inputs.model->config();
-  const TokenFile& corpus = *inputs.corpus;
+absl::Status CheckCorpus(const ModelConfig& model, const CorpusShare& share) {
+  const TokenFile& corpus = *share.corpus;
   if (corpus.vocab_size() > model.d_vocab) {
     return InvalidField("corpus_id", "the corpus has a vocabulary of ", corpus.vocab_size(),
                         " tokens, the model one of ", model.d_vocab);
@@ -279,18 +279,23 @@ absl::Status CheckCorpus(const TrainingInputs& inputs) {
     return InvalidField("corpus_id", "the corpus has contexts of ", corpus.context_size(),
                         " tokens, the model takes at most ", model.n_ctx);
   }
+  return CheckRange("corpus weight", share.weight, 1e-6, 1e6);
+}
+
+absl::Status CheckInputs(const TrainingInputs& inputs) {
+  if (inputs.activations != nullptr) return absl::OkStatus();
+  const ModelConfig& model = inputs.model->config();
+  RETURN_IF_ERROR(CheckCorpus(model, {inputs.corpus, inputs.corpus_weight}));
+  for (const CorpusShare& share : inputs.more_corpora) RETURN_IF_ERROR(CheckCorpus(model, share));
   return absl::OkStatus();
 }
 
-// What one pass over the corpus gives; special tokens within contexts are counted, unless one token
-// of each context is all that is trained on.
-absl::StatusOr<uint64_t> TokensOfOneEpoch(const TrainingSpec& spec, const TrainingInputs& inputs) {
-  const TokenFile& corpus = *inputs.corpus;
-  const uint64_t contexts = corpus.train_contexts().size();
-  if (spec.positions != TokenPositions::kAll) return CountKeptTokens(inputs, spec);
-  const uint64_t tokens = corpus.n_train_tokens();
-  const bool without_bos = corpus.prepend_bos() && spec.exclude_special_tokens;
-  return without_bos && tokens > contexts ? tokens - contexts : tokens;
+absl::Status ResolveHeldOut(TrainingSpec* s) {
+  const auto batch = static_cast<uint64_t>(s->batch_size);
+  if (s->heldout_tokens == 0) s->heldout_tokens = 4 * batch;
+  RETURN_IF_ERROR(CheckRange<uint64_t>("heldout_tokens", s->heldout_tokens, 1, uint64_t{1} << 32));
+  if (s->heldout_steps == 0) s->heldout_steps = std::max<int64_t>(TotalSteps(*s) / 50, 1);
+  return CheckRange<int64_t>("heldout_steps", s->heldout_steps, 1, kMaxSteps);
 }
 
 }  // namespace
@@ -314,11 +319,12 @@ absl::StatusOr<TrainingSpec> ResolveForWidths(const TrainingSpec& spec,
   RETURN_IF_ERROR(ResolvePenalty(&s, *traits));
   RETURN_IF_ERROR(ResolveTopK(&s, *traits, widths.d_in));
   RETURN_IF_ERROR(ResolveDead(&s, *traits));
+  RETURN_IF_ERROR(ResolveHeldOut(&s));
   return s;
 }
 
 absl::StatusOr<TrainingSpec> Resolve(const TrainingSpec& spec, const TrainingInputs& inputs) {
-  RETURN_IF_ERROR(CheckCorpus(inputs));
+  RETURN_IF_ERROR(CheckInputs(inputs));
   const std::optional<ArchitectureTraits> traits = FindArchitectureTraits(spec.architecture);
   if (traits && traits->transcoder != inputs.hook_out.has_value()) {
     return InvalidField("hook_name_out", "architecture ", spec.architecture,
@@ -326,7 +332,10 @@ absl::StatusOr<TrainingSpec> Resolve(const TrainingSpec& spec, const TrainingInp
                                            : " has no hook_name_out: its target is its input");
   }
   ASSIGN_OR_RETURN(const TrainingWidths widths, WidthsOf(inputs));
-  ASSIGN_OR_RETURN(const uint64_t epoch, TokensOfOneEpoch(spec, inputs));
+  if (inputs.activations != nullptr) {
+    return ResolveForWidths(spec, widths, static_cast<uint64_t>(inputs.activations->n_rows()));
+  }
+  ASSIGN_OR_RETURN(const uint64_t epoch, TokensOfOneEpoch(inputs, spec));
   return ResolveForWidths(spec, widths, epoch);
 }
 

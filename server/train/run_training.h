@@ -1,7 +1,9 @@
-// Trains an SAE on a model's activations, from the first step or from the last checkpoint.
+// Trains SAEs on a model's activations, from the first step or from the last checkpoint.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "server/engine/run_context.h"
@@ -15,20 +17,44 @@ namespace featurescope {
 // Checkpoints go to ctx.work_dir; a run that finds one of the same spec, model and corpus there
 // continues from it, and its result is, on the CPU and with the same number of threads, the same to
 // the last bit as without the interruption. Metrics after a restart begin at the checkpoint's step:
-// what was reported for later steps is superseded. All computing happens through ctx.device in
-// quanta of about ctx.quantum.
+// what was reported for later steps is superseded. With each checkpoint the SAE as it is then goes
+// to ctx.work_dir/last, and to ctx.work_dir/best where its fraction of variance unexplained is the
+// least so far: SAELens directories, too. All computing happens through ctx.device in quanta of
+// about ctx.quantum.
 //
 // Metrics, means since the last report: loss, mse, fvu, explained_variance, l0, l1, dead_share,
 // dense_share, cosine, reconstruction_bias, auxk_loss and k (topk family), l1_loss or l0_loss (the
-// others), gate_mse (gated), threshold (batchtopk, jumprelu), learning_rate, grad_norm,
-// tokens_per_second.
+// others), gate_mse (gated), threshold (batchtopk, jumprelu), resampled, learning_rate, grad_norm,
+// tokens_per_second. Of held-out tokens, when they were measured: heldout_mse, heldout_fvu,
+// heldout_explained_variance, heldout_explained_variance_legacy, heldout_l0, heldout_cosine,
+// heldout_reconstruction_bias.
 //
 //   errors  those of Resolve; of reading the corpus and writing to ctx.work_dir and output_dir
+//           InvalidArgument     the run would hold more memory than is free, with what would fit
 //           AlreadyExists       output_dir exists and is not this run's own result
 //           FailedPrecondition  the loss is no longer finite, naming the step; ctx.work_dir keeps
 //                               the last good checkpoint
 //           Cancelled           ctx.cancel was set
 absl::Status RunTraining(const TrainingInputs& inputs, const TrainingSpec& spec,
                          const RunContext& ctx, const std::string& output_dir);
+
+// One SAE of a sweep.
+struct SweepMember {
+  std::string name;  // distinct; letters, digits, '-', '_' and '.'
+  TrainingSpec spec;
+  std::optional<HookPoint> hook;      // where it belongs; unset: as the inputs say
+  std::optional<HookPoint> hook_out;  // transcoders
+  std::string output_dir;
+};
+
+// Trains several SAEs on one stream of activations: one forward pass feeds them all. Each member's
+// result is what RunTraining would have made of it alone, to the last bit. As RunTraining, but
+// metrics have names `member/metric`, and checkpoints of a member lie in ctx.work_dir/member.
+//
+//   errors  those of RunTraining; InvalidArgument  no members, names that are not distinct, or
+//           members that differ in tokens, batch_size, buffer_tokens, seed or in the tokens they
+//           train on: the stream is one
+absl::Status RunSweep(const TrainingInputs& inputs, const std::vector<SweepMember>& members,
+                      const RunContext& ctx);
 
 }  // namespace featurescope

@@ -59,6 +59,7 @@ SaeTrainer::SaeTrainer(const TrainingSpec& spec, TrainState state)
   scratch_ = torch::empty({EncodeRowsPerBlock(spec, d_in_) * d_sae_}, options);
   sparse_work_ = PhasedWork(SparsePhases());
   dense_work_ = PhasedWork(DensePhases());
+  evaluation_work_ = PhasedWork(EvaluationPhases());
 }
 
 void SaeTrainer::AppendFirstPhases(std::vector<Phase>* phases) {
@@ -80,7 +81,11 @@ std::vector<Phase> SaeTrainer::SparsePhases() {
   phases.push_back(RowsPhase(
       "selection again", [this] { return MustSelectAgain() ? batch() : 0; }, rows_per_block,
       select));
-  phases.push_back(OnePhase("order by feature", [this] { OrderUnits(); }));
+  phases.push_back(OnePhase("order by feature", [this] {
+    OrderUnits();
+    CountUnits();
+    CountFired();
+  }));
   phases.push_back(RowsPhase("decoder", all_rows, kDecodeRowsPerBlock,
                              [this](int64_t begin, int64_t end) { DecodeRows(begin, end); }));
   phases.push_back(OnePhase("feature gradients", [this] { FeatureGradients(); }));
@@ -125,6 +130,7 @@ void SaeTrainer::AppendLastPhases(std::vector<Phase>* phases) {
 
 void SaeTrainer::BeginStep(const StepSettings& settings) {
   settings_ = settings;
+  evaluating_ = false;
   dense_step_ = forced_dense_.value_or(objective_->can_be_dense() && state_.density > kDenseAbove);
 }
 
@@ -145,6 +151,7 @@ void SaeTrainer::ClearStep() {
     if (g->defined()) g->zero_();
   }
   active_ = 0;
+  selected_ = 0;
 }
 
 // input_ and target_ become what the encoder sees and what the decoder is to reach without b_dec.
@@ -187,7 +194,7 @@ void SaeTrainer::DecoderNorms(int64_t begin, int64_t end) {
 
 void SaeTrainer::BeginObjective() {
   objective_->Begin(settings_, decoder_norms_);
-  if (traits_.topk_family()) auxk_.Begin(decoder_norms_);
+  if (traits_.topk_family() && !evaluating_) auxk_.Begin(decoder_norms_);
   if (spec_.compute_dtype == ComputeDtype::kBFloat16) bf16_product_.SetWeights(state_.W_enc.value);
 }
 
@@ -220,17 +227,17 @@ void SaeTrainer::CountFired() {
   const auto m = static_cast<double>(d_sae_);
   result_.dead_share = static_cast<double>(dead) / m;
   result_.dense_share = static_cast<double>(dense) / m;
-  result_.l0 = static_cast<double>(active_) / n;
-  state_.density = static_cast<double>(active_) / (n * m);
+  state_.density = static_cast<double>(selected_) / (n * m);
 }
 
 double SaeTrainer::DecoderSum(const DecoderErrors& errors, int column) const {
   return errors.sums.select(1, column).sum().item<double>();
 }
 
-// Errors and how y_hat compares with y.
+// L0, errors and how y_hat compares with y.
 void SaeTrainer::ReportDecoding() {
   const auto n = static_cast<double>(batch());
+  result_.l0 = static_cast<double>(active_) / n;
   const torch::Tensor error = errors_.sums.select(1, kSquaredError);
   const torch::Tensor squared = errors_.sums.select(1, kSquaredTarget);   // |y|^2
   const torch::Tensor cross = errors_.sums.select(1, kTargetTimesError);  // y . (y_hat - y)

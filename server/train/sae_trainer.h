@@ -56,7 +56,12 @@ class SaeTrainer {
   // Continues the step until it is done (true) or the budget is spent (false).
   bool RunFor(absl::Duration budget);
 
-  // Of the last step that is done.
+  // The same for what is only measured: encodes and decodes input() (and target()) as they are
+  // filled, changes nothing of the state, and leaves in result() what needs no gradient.
+  void BeginEvaluation(const StepSettings& settings);
+  bool EvaluateFor(absl::Duration budget);
+
+  // Of the last step or evaluation that is done.
   const StepResult& result() const { return result_; }
   // REQUIRES: no step is half done.
   const TrainState& state() const { return state_; }
@@ -93,10 +98,16 @@ class SaeTrainer {
   void ReportDecoding();
   double DecoderSum(const DecoderErrors& errors, int column) const;
 
+  // evaluate.cc
+  std::vector<Phase> EvaluationPhases();
+  void EvaluateDenseRows(int64_t begin, int64_t end);
+  void FinishEvaluation();
+
   // sparse_step.cc
   void SelectRows(int64_t begin, int64_t end);
   bool MustSelectAgain();
   void OrderUnits();
+  void CountUnits();
   void DecodeRows(int64_t begin, int64_t end);
   void FeatureGradients();
   bool PrepareAuxK();
@@ -145,6 +156,8 @@ class SaeTrainer {
   Bfloat16Product bf16_product_;
   PhasedWork sparse_work_;
   PhasedWork dense_work_;
+  PhasedWork evaluation_work_;
+  bool evaluating_ = false;
   bool dense_step_ = false;
   std::optional<bool> forced_dense_;
 
@@ -178,6 +191,7 @@ class SaeTrainer {
   torch::Tensor gradient_rows_;  // int32 [nnz], of errors_.g, in the order of columns_
   torch::Tensor fired_;          // [d_sae], on how many tokens each feature fired
   int64_t active_ = 0;           // units that fire
+  int64_t selected_ = 0;         // units that a selection kept, or would have
 };
 
 }  // namespace featurescope

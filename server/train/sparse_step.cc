@@ -11,7 +11,7 @@ namespace featurescope {
 void SaeTrainer::SelectRows(int64_t begin, int64_t end) {
   torch::Tensor pre = Product(begin, end);
   objective_->SelectRows(pre);
-  if (traits_.topk_family()) auxk_.SelectRows(pre);
+  if (traits_.topk_family() && !evaluating_) auxk_.SelectRows(pre);
 }
 
 bool SaeTrainer::MustSelectAgain() {
@@ -36,6 +36,10 @@ void SaeTrainer::OrderUnits() {
     gate_acts_.values = units_.gate_acts;
     gate_errors_.dots = torch::empty_like(acts_.values);
   }
+}
+
+void SaeTrainer::CountUnits() {
+  selected_ = acts_.nnz();
   if (traits_.topk_family() && spec_.fired_above == 0) {  // every unit fires
     active_ = acts_.nnz();
     fired_.copy_(columns_.column_offsets.diff());
@@ -43,7 +47,6 @@ void SaeTrainer::OrderUnits() {
     active_ = acts_.values.ne(0).sum().item<int64_t>();
     units_.AddSums(acts_.values.gt(spec_.fired_above).to(torch::kFloat32), fired_);
   }
-  CountFired();
 }
 
 void SaeTrainer::DecodeRows(int64_t begin, int64_t end) {

@@ -1,5 +1,6 @@
 #include "server/train/spec.h"
 
+#include <algorithm>
 #include <array>
 #include <type_traits>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "server/base/status.h"
 #include "server/formats/json.h"
+#include "server/train/activation_files.h"
 #include "server/train/activation_stream.h"
 #include "server/train/sae_trainer.h"
 #include "server/train/spec_fields.h"
@@ -30,7 +32,7 @@ class Describer {
  public:
   template <typename T>
   void operator()(absl::string_view name, const T& value) {
-    if (absl::StartsWith(name, "checkpoint_")) return;
+    if (absl::StartsWith(name, "checkpoint_") || absl::StartsWith(name, "heldout_")) return;
     absl::StrAppend(&text_, name, "=", Text(value), ";");
   }
   std::string text() && { return std::move(text_); }
@@ -89,15 +91,21 @@ ArchitectureTraits TraitsOf(const TrainingSpec& spec) {
 
 absl::StatusOr<TrainingWidths> WidthsOf(const TrainingInputs& inputs) {
   TrainingWidths widths;
-  const auto width_of = [&](const HookPoint& hook, absl::string_view field) {
-    absl::StatusOr<int64_t> width = inputs.model->config().HookWidth(hook);
-    if (!width.ok()) width = InvalidField(field, field, ": ", width.status().message());
+  const auto find = [&](const HookPoint& hook, size_t place) -> absl::StatusOr<int64_t> {
+    if (inputs.activations == nullptr) return inputs.model->config().HookWidth(hook);
+    ASSIGN_OR_RETURN(const size_t channel, inputs.activations->FindChannel(hook, place));
+    return inputs.activations->channels()[channel].width;
+  };
+  const auto width_of = [&](const HookPoint& hook, size_t place,
+                            absl::string_view field) -> absl::StatusOr<int64_t> {
+    absl::StatusOr<int64_t> width = find(hook, place);
+    if (!width.ok()) return InvalidField(field, field, ": ", width.status().message());
     return width;
   };
-  ASSIGN_OR_RETURN(widths.d_in, width_of(inputs.hook, "hook_name"));
+  ASSIGN_OR_RETURN(widths.d_in, width_of(inputs.hook, 0, "hook_name"));
   widths.d_out = widths.d_in;
   if (inputs.hook_out) {
-    ASSIGN_OR_RETURN(widths.d_out, width_of(*inputs.hook_out, "hook_name_out"));
+    ASSIGN_OR_RETURN(widths.d_out, width_of(*inputs.hook_out, 1, "hook_name_out"));
   }
   return widths;
 }
@@ -108,8 +116,35 @@ int64_t TotalSteps(const TrainingSpec& resolved) {
 }
 
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths) {
+  const int64_t width = widths.d_in + (TraitsOf(resolved).transcoder ? widths.d_out : 0);
   return SaeTrainer::MemoryBytes(resolved, widths) +
-         ActivationStream::MemoryBytes(resolved, widths);
+         ActivationStream::MemoryBytes(resolved, width) +
+         sizeof(float) * static_cast<uint64_t>(width) * resolved.heldout_tokens;
+}
+
+absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWidths& widths,
+                                 uint64_t available) {
+  const uint64_t needed = TrainingMemoryBytes(resolved, widths);
+  if (needed <= available) return absl::OkStatus();
+  const auto mib = [](uint64_t bytes) { return bytes >> 20; };
+  TrainingSpec smaller = resolved;
+  smaller.buffer_tokens = static_cast<uint64_t>(resolved.batch_size);
+  if (TrainingMemoryBytes(smaller, widths) <= available) {
+    const uint64_t row = sizeof(float) * static_cast<uint64_t>(widths.d_in + widths.d_out);
+    const uint64_t fits = resolved.buffer_tokens - (needed - available + row - 1) / row;
+    return InvalidField("buffer_tokens", "the run would hold ", mib(needed), " MiB, but only ",
+                        mib(available), " MiB are there; buffer_tokens ",
+                        std::max(fits, smaller.buffer_tokens), " instead of ",
+                        resolved.buffer_tokens, " would fit");
+  }
+  smaller = resolved;
+  smaller.group_sizes.clear();
+  while (smaller.d_sae > 1 && TrainingMemoryBytes(smaller, widths) > available) {
+    smaller.d_sae /= 2;
+  }
+  return InvalidField("d_sae", "the run would hold ", mib(needed), " MiB, but only ",
+                      mib(available), " MiB are there; d_sae ", smaller.d_sae, " instead of ",
+                      resolved.d_sae, " would fit");
 }
 
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, int64_t d_in) {

@@ -148,9 +148,22 @@ struct TrainingSpec {
   uint64_t buffer_tokens = 0;      // activations shuffled together; 0: 64 batches
   int64_t checkpoint_seconds = 0;  // 0: 60
   int64_t checkpoint_steps = 0;    // also after every so many steps; 0: by time only
+  // Tokens of the corpus' held-out contexts that the SAE is measured on; 0: 4 batches; ignored
+  // where none are held out. Kept in memory.
+  uint64_t heldout_tokens = 0;
+  int64_t heldout_steps = 0;  // measured after every so many steps; 0: a fiftieth of them
 };
 
-// What a run trains on.
+class ActivationFiles;
+
+// One corpus of a mixture.
+struct CorpusShare {
+  std::shared_ptr<const TokenFile> corpus;
+  double weight = 1;  // its contexts among all; > 0
+};
+
+// What a run trains on: a model's activations on one corpus, or on a mixture; or activations from
+// files, and then model and corpus may be null.
 struct TrainingInputs {
   std::shared_ptr<const Transformer> model;
   HookPoint hook;
@@ -160,6 +173,15 @@ struct TrainingInputs {
   std::string model_name;  // for the SAE's metadata, e.g. the model's id
   // Transcoders: where the target comes from, in the same forward pass.
   std::optional<HookPoint> hook_out;
+  double corpus_weight = 1;               // of `corpus` in a mixture
+  std::vector<CorpusShare> more_corpora;  // a mixture's others
+  // Instead of a model on a corpus. Channels are found by their hook names; where they have none,
+  // the first has the inputs and the second a transcoder's targets.
+  std::shared_ptr<const ActivationFiles> activations;
+
+  torch::Device device() const {
+    return model != nullptr ? model->device() : torch::Device(torch::kCPU);
+  }
 };
 
 // The widths of what a run reads and reconstructs.
@@ -205,6 +227,10 @@ int64_t TotalSteps(const TrainingSpec& resolved);
 // What a run of a resolved spec holds at its peak beside the model, in bytes: parameters, gradients
 // and optimiser moments, the activation block, and one step's buffers.
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths);
+// InvalidArgument naming a d_sae or buffer_tokens that would do, when that is more than
+// `available`.
+absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWidths& widths,
+                                 uint64_t available);
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, int64_t d_in);
 
 }  // namespace featurescope

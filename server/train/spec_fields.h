@@ -92,10 +92,12 @@ void VisitTrainingSpec(Spec& s, Visitor&& visit) {
   visit("buffer_tokens", s.buffer_tokens);
   visit("checkpoint_seconds", s.checkpoint_seconds);
   visit("checkpoint_steps", s.checkpoint_steps);
+  visit("heldout_tokens", s.heldout_tokens);
+  visit("heldout_steps", s.heldout_steps);
 }
 
-// One line that holds every field exactly, but when checkpoints are written: two runs of equal
-// lines compute the same.
+// One line that holds every field exactly, but when checkpoints are written and what is measured on
+// held-out tokens: two runs of equal lines compute the same.
 std::string DescribeComputation(const TrainingSpec& spec);
 
 }  // namespace featurescope

@@ -11,6 +11,7 @@ namespace featurescope {
 
 class StepMetrics {
  public:
+  bool empty() const { return n_ == 0; }
   void Add(const StepResult& result) {
     ++n_;
     sum_.loss += result.loss;
@@ -28,8 +29,25 @@ class StepMetrics {
     sum_.squared_output += result.squared_output;
     sum_.grad_norm += result.grad_norm;
     sum_.threshold = result.threshold;
+    sum_.explained_variance_legacy += result.explained_variance_legacy;
     sum_.k = result.k;
     sum_.resampled += result.resampled;
+  }
+
+  // The means of evaluations, with names that begin with heldout_; begins anew.
+  //   REQUIRES: something was added.
+  std::map<std::string, double> TakeHeldOut() {
+    const double fvu = sum_.total_variance > 0 ? sum_.mse / sum_.total_variance : 0;
+    std::map<std::string, double> means = {
+        {"heldout_mse", sum_.mse / n_},
+        {"heldout_fvu", fvu},
+        {"heldout_explained_variance", 1 - fvu},
+        {"heldout_explained_variance_legacy", sum_.explained_variance_legacy / n_},
+        {"heldout_l0", sum_.l0 / n_},
+        {"heldout_cosine", sum_.cosine / n_},
+        {"heldout_reconstruction_bias", sum_.dot > 0 ? sum_.squared_output / sum_.dot : 0}};
+    *this = StepMetrics();
+    return means;
   }
 
   // The means by name; begins anew.   REQUIRES: something was added.

@@ -25,7 +25,8 @@ struct StepResult {
   double grad_norm = 0;       // global L2 norm before clipping
   double threshold = 0;       // jumprelu: mean threshold; topk family: the tracked one, or -1
   double k = 0;               // topk family: of this step
-  int64_t resampled = 0;      // dead features that were restarted after this step
+  double explained_variance_legacy = 0;  // of an evaluation: mean of 1 - error / variance by token
+  int64_t resampled = 0;                 // dead features that were restarted after this step
 
   // Whether loss and gradient norm are; if not, nothing was updated.
   bool finite() const { return std::isfinite(loss) && std::isfinite(grad_norm); }

@@ -10,7 +10,7 @@
 namespace featurescope {
 
 inline constexpr int64_t kDecodeRowsPerBlock = 512;
-inline constexpr int64_t kAuxKRowsPerBlock = 256;
+inline constexpr int64_t kAuxKRowsPerBlock = 512;
 
 // Added to norms before dividing by them: float32's machine epsilon, as dictionary_learning does.
 inline constexpr float kNormEpsilon = 1.1920929e-7F;

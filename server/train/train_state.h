@@ -66,7 +66,7 @@ using Gradients = ParameterSet<torch::Tensor>;
 struct TrainState : ParameterSet<Trained> {
   torch::Tensor tokens_since_fired;  // int64 [d_sae], on the CPU
   int64_t step = 0;                  // steps done
-  double density = 1;                // share of features that fired in the last step
+  double density = 1;                // share of units that the last step's selection kept
   // topk family: the running mean of the smallest kept activation; -1: none yet.
   double kept_threshold = -1;
   double last_minimum = 0;  // topk family: the smallest kept activation of the last step

@@ -43,9 +43,8 @@ class ActivationStreamTest : public testing::Test {
     }
   }
   torch::Tensor Batch(const ActivationStream& stream, int64_t i, double scale = 1) {
-    torch::Tensor out = torch::empty({spec_.batch_size, stream.widths().d_in});
-    torch::Tensor none;
-    stream.CopyBatch(i, {scale, scale}, out, none);
+    torch::Tensor out = torch::empty({spec_.batch_size, stream.widths()[0]});
+    stream.CopyBatch(i, 0, InputScaling::kNone, scale, out);
     return out;
   }
 
@@ -55,9 +54,9 @@ class ActivationStreamTest : public testing::Test {
 };
 
 TEST_F(ActivationStreamTest, ABlockDependsOnItsNumberAlone) {
-  auto through = ActivationStream::Create(inputs_, spec_).value();
+  auto through = ActivationStream::Create(inputs_, {inputs_.hook}, spec_).value();
   for (uint64_t block = 0; block <= 7; ++block) Fill(*through, block);
-  auto straight = ActivationStream::Create(inputs_, spec_).value();
+  auto straight = ActivationStream::Create(inputs_, {inputs_.hook}, spec_).value();
   Fill(*straight, 7);
   ASSERT_GE(straight->n_batches(), 4);
   EXPECT_TRUE(torch::equal(Batch(*through, 2), Batch(*straight, 2)));
@@ -66,7 +65,7 @@ TEST_F(ActivationStreamTest, ABlockDependsOnItsNumberAlone) {
 }
 
 TEST_F(ActivationStreamTest, RowsOfABlockAreDistinctAndScaled) {
-  auto stream = ActivationStream::Create(inputs_, spec_).value();
+  auto stream = ActivationStream::Create(inputs_, {inputs_.hook}, spec_).value();
   Fill(*stream, 0);
   const torch::Tensor both = torch::cat({Batch(*stream, 0), Batch(*stream, 1)});
   const torch::Tensor distances = torch::cdist(both, both) + 1e3 * torch::eye(both.size(0));
@@ -79,7 +78,7 @@ TEST_F(ActivationStreamTest, SpecialTokensAreLeftOut) {
   for (uint32_t id = 10; id < inputs_.model->config().d_vocab; ++id) {
     inputs_.special_tokens.push_back(id);
   }
-  auto stream = ActivationStream::Create(inputs_, spec_).value();
+  auto stream = ActivationStream::Create(inputs_, {inputs_.hook}, spec_).value();
   stream->BeginBlock(0);
   absl::StatusOr<bool> full = false;
   while (full.ok() && !*full) full = stream->FillSome(CancelToken());
