@@ -143,7 +143,10 @@ absl::Status Catalog::FitToModel(const Sae& sae, const AddSaeOptions& options, S
   const auto fits = [&]() -> absl::Status {
     const auto check = [&](const HookPoint& hook, absl::string_view what, uint32_t width) {
       const auto expected = config.HookWidth(hook);
-      if (!expected.ok()) return expected.status();
+      if (!expected.ok()) {
+        return InvalidArgument(expected.status().message(), " of model \"", model.id,
+                               "\"; give another with ", what == "d_in" ? "--hook" : "--hook-out");
+      }
       if (*expected == width) return absl::OkStatus();
       return InvalidArgument("the SAE has ", what, " ", width, ", but ", hook.name(),
                              " of model \"", model.id, "\" is ", *expected,

@@ -74,11 +74,13 @@ class SaeFormatTest(ServerTest):
         self.assertIn(str(SAES / "saelens" / "v6_topk"), shown)
 
     def test_what_the_files_do_not_say_is_asked_for_by_flag(self):
-        bare = SAES / "seed" / "format1"
+        bare = SAES / "openai" / "relu"
         self.refused("sae", "add", "asked", bare, saying="--model")
         self.refused("sae", "add", "asked", bare, "--model", "host", saying="--hook")
         self.refused("sae", "add", "asked", bare, "--model", "host", "--hook", "blocks.1.hook_resid_post",
                      saying="--any-width")
+        deep = SAES / "seed" / "format1"  # says layer 3
+        self.refused("sae", "add", "asked", deep, "--model", "host", saying="--hook")
 
     def test_settings_in_place_of_the_files_last(self):
         directory = SAES / "saelens" / "v6_standard"
