@@ -228,6 +228,9 @@ absl::Status ResolveTopK(TrainingSpec* s, const ArchitectureTraits& traits, int6
   RETURN_IF_ERROR(CheckRange<int64_t>("k_aux", s->k_aux, 1, s->d_sae));
   Default(&s->auxk_coefficient, 1.0 / 32);
   RETURN_IF_ERROR(CheckCoefficient("auxk_coefficient", *s->auxk_coefficient));
+  if (s->threshold_beta == 0) {
+    s->threshold_beta = std::clamp(1 - 20.0 / static_cast<double>(TotalSteps(*s)), 0.0, 0.999);
+  }
   RETURN_IF_ERROR(CheckRange("threshold_beta", s->threshold_beta, 0.0, 1 - 1e-9));
   Default(&s->threshold_start_step, std::min<int64_t>(1000, TotalSteps(*s) / 2));
   return CheckSteps("threshold_start_step", *s->threshold_start_step);

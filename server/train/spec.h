@@ -103,7 +103,7 @@ struct TrainingSpec {
   bool auxk_relu = true;            // only positive activations (else any: SAELens, sparsify)
   // The running mean of the smallest activation that was kept, by which the result selects
   // (batchtopk): theta := beta theta + (1 - beta) min, after threshold_start_step steps.
-  double threshold_beta = 0.999;                // [0, 1)
+  double threshold_beta = 0;  // [0, 1); 0: 0.999, and less where the steps are few: 1 - 20 / steps
   std::optional<int64_t> threshold_start_step;  // unset: 1000, at most half of the steps
   bool threshold_from_zero = false;             // starts at 0 (SAELens), else at the first minimum
   // matryoshka_batchtopk: sizes of the nested groups, which add up to d_sae. Empty: 1/32, 1/16,

@@ -53,9 +53,9 @@ const Recipe kRecipes[] = {
        s.initial_threshold = 0.2;
        s.learning_rate = 3e-3;
      }},
-    {"gated", 0.9,
+    {"gated", 0.85,
      [](TrainingSpec& s) {
-       s.l1_coefficient = 0.3;
+       s.l1_coefficient = 0.6;
        s.learning_rate = 3e-3;
      }},
 };

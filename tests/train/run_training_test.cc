@@ -163,8 +163,11 @@ TEST_P(ArchitectureRunTest, InterruptionsDoNotChangeASingleBit) {
     spec_.l1_coefficient = 100;
   }
   ASSERT_TRUE(RunTraining(inputs_, spec_, ctx_, directory_ / "whole").ok());
-  EXPECT_GT(TrainWithInterruptions(spec_, "interrupted"), 2);
-  ExpectSameParameters(*LoadResult("whole"), *LoadResult("interrupted"));
+  // On a busy machine the run may be through before it is interrupted.
+  std::string name = "interrupted";
+  while (TrainWithInterruptions(spec_, name) <= 2 && name.size() < 20) name += "_";
+  EXPECT_LT(name.size(), 20u);
+  ExpectSameParameters(*LoadResult("whole"), *LoadResult(name));
 }
 
 // The model's activations at the run's hook points on held-out contexts, BOS left out.
@@ -206,6 +209,7 @@ TEST_P(ArchitectureRunTest, TheResultDoesWhatTrainingMeasured) {
   spec_.k = spec_.k > 0 ? 12 : 0;
   spec_.l1_coefficient = 0.5;
   spec_.target_l0 = 12;
+  spec_.threshold_beta = 0.9;
   ASSERT_TRUE(RunTraining(inputs_, spec_, ctx_, directory_ / "sae").ok());
   const auto [x, y] = HeldOutRowsOf(inputs_);
   constexpr int64_t kRows = 128;  // heldout_tokens: four batches
