@@ -24,7 +24,7 @@ async function aModelIsAddedFromAPath({ page, shot }) {
 
 async function anSaeThatSaysTooLittleAsksForIt({ page, flags }) {
   await page.goto("/new/sae");
-  await page.getByLabel("Directory or file").fill(`${golden}/sae/seed/format1`);
+  await page.getByLabel("Directory or file").fill(`${golden}/sae/seed/format2`);
   await page.getByLabel("New SAE's id").fill(`e2e-sae-${now()}`);
   await page.getByRole("button", { name: "Add it" }).click();
   await page.getByText("which model the SAE was trained on").waitFor();

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { IndexingSpecSchema, JobService, JobState, TrainingSpecSchema } from "../src/gen/featurescope/v1/jobs_pb.js";
+import { IndexingSpecSchema, JobService, JobState } from "../src/gen/featurescope/v1/jobs_pb.js";
+import { TrainingSpecSchema } from "../src/gen/featurescope/v1/training_pb.js";
 import { corpus, model, random, sae } from "./world.mjs";
 
 const begun = Date.now();
