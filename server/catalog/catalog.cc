@@ -25,7 +25,8 @@
 namespace featurescope {
 namespace {
 
-constexpr const char* kFolders[] = {"models", "saes", "corpora", "index", "jobs"};
+constexpr const char* kFolders[] = {"models", "saes",        "corpora",     "index",
+                                    "jobs",   "checkpoints", "activations", "tensorboard"};
 // Files that small_ may hold open: an index takes four, a corpus two.
 constexpr uint64_t kMaxOpenFiles = 512;
 
@@ -147,8 +148,6 @@ absl::Status Catalog::Explain(const absl::Status& status, absl::string_view kind
 std::string Catalog::EntryDir(absl::string_view folder, absl::string_view id) const {
   return JoinPath(JoinPath(data_dir_, folder), id);
 }
-
-std::string Catalog::JobDir(absl::string_view job_id) const { return EntryDir("jobs", job_id); }
 
 std::vector<std::string> Catalog::RootsFor(const AddSource& source) const {
   std::vector<std::string> roots = options_.allowed_roots;

@@ -7,7 +7,10 @@
 //     saes/<id>/           an SAE's files as they came; what was trained here in SAELens layout
 //     corpora/<id>/        server/formats/token_file.h
 //     index/<sae>@<corpus>.db
-//     jobs/<id>/           checkpoints
+//     jobs/<id>/           what an unfinished job has written so far
+//     checkpoints/<job>/   SAEs of the last and best checkpoints of trainings that have ended
+//     activations/<id>/    server/train/activation_files.h
+//     tensorboard/         server/jobs/tensorboard_log.h
 //
 // Adding a model or an SAE brings its files into the data directory: weights are hard-linked where
 // both lie on one file system (no second copy on disk), everything else is copied. The original can
@@ -203,8 +206,11 @@ class Catalog {
   // Of one SAE, or of all (empty), sorted.
   absl::StatusOr<std::vector<IndexEntry>> ListIndexes(absl::string_view sae_id) const;
 
-  // The directory of a job's checkpoints.
+  // ---- files of jobs (job_files.cc).
+  // Where a job writes while it is unfinished.
   std::string JobDir(absl::string_view job_id) const;
+  // Where the activation cache of that id is, or would be.   errors  InvalidArgument  no id
+  absl::StatusOr<std::string> ActivationCacheDir(absl::string_view id) const;
 
   StateDb& state() { return *db_; }
   const std::string& data_dir() const { return data_dir_; }

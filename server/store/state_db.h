@@ -117,7 +117,8 @@ struct JobSubmission {
   std::string idempotency_key;
   // What only one unfinished job at a time may make, e.g. "sae:my-sae".
   std::string target;
-  // What must exist as long as the job is unfinished: "model:ID", "sae:ID", "corpus:ID".
+  // What must exist as long as the job is unfinished: "model:ID", "sae:ID", "corpus:ID"; and
+  // "cache:ID", an activation cache, whose existence is the submitter's to check.
   std::vector<std::string> uses;
 };
 
@@ -223,6 +224,8 @@ class StateDb {
   absl::StatusOr<JobPage> ListJobs(absl::Span<const JobState> states, uint32_t page_size,
                                    absl::string_view page_token) const;
   absl::StatusOr<std::vector<JobRow>> UnfinishedJobs() const;
+  // Ids of the unfinished jobs that make or use `resource`, e.g. "cache:acts".
+  absl::StatusOr<std::vector<std::string>> UnfinishedJobsWith(absl::string_view resource) const;
 
   // The oldest queued job (or one whose lease has run out) of one of these kinds, now running and
   // leased to the caller; nothing when none waits. No kinds: any.

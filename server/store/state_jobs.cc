@@ -171,6 +171,7 @@ absl::Status StateDb::CheckSubmission(const JobSubmission& submission) {
     const std::pair<absl::string_view, absl::string_view> parts =
         absl::StrSplit(use, absl::MaxSplits(':', 1));
     const absl::string_view table = parts.first;
+    if (table == "cache") continue;
     if (table != "model" && table != "sae" && table != "corpus") {
       return Internal("a job cannot use \"", use, "\"");
     }
@@ -273,6 +274,24 @@ absl::StatusOr<std::vector<JobRow>> StateDb::UnfinishedJobs() const {
                    reader_->Prepare("SELECT " JOB_COLUMNS " FROM job WHERE state IN " UNFINISHED
                                     " ORDER BY id"));
   return ReadJobs(select);
+}
+
+absl::StatusOr<std::vector<std::string>> StateDb::UnfinishedJobsWith(
+    absl::string_view resource) const {
+  MutexLock lock(&read_mutex_);
+  ASSIGN_OR_RETURN(
+      Statement select,
+      reader_->Prepare("SELECT id FROM job WHERE state IN " UNFINISHED
+                       " AND (target=?1 OR EXISTS(SELECT 1 FROM job_use WHERE "
+                       "job_id=job.id AND resource=?1)) ORDER BY id"));
+  select.BindText(1, resource);
+  std::vector<std::string> ids;
+  ASSIGN_OR_RETURN(bool more, select.Step());
+  while (more) {
+    ids.push_back(select.Text(0));
+    ASSIGN_OR_RETURN(more, select.Step());
+  }
+  return ids;
 }
 
 absl::StatusOr<std::optional<JobRow>> StateDb::ClaimJob(absl::Span<const std::string> kinds) {
