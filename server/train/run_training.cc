@@ -36,44 +36,14 @@ absl::StatusOr<MemberPlan> PlanOf(const TrainingInputs& inputs, const TrainingSp
   return plan;
 }
 
-// What members of one stream have in common.
-absl::Status CheckSameStream(const SweepMember& first, const MemberPlan& a,
-                             const SweepMember& other, const MemberPlan& b) {
-  const auto differ = [&](const char* field) {
-    return InvalidField(field, "members ", first.name, " and ", other.name, " differ in ", field,
-                        ", but one stream feeds them");
-  };
-  if (a.spec.tokens != b.spec.tokens) return differ("tokens");
-  if (a.spec.batch_size != b.spec.batch_size) return differ("batch_size");
-  if (a.spec.buffer_tokens != b.spec.buffer_tokens) return differ("buffer_tokens");
-  if (a.spec.seed != b.spec.seed) return differ("seed");
-  if (a.spec.positions != b.spec.positions) return differ("positions");
-  if (a.spec.exclude_special_tokens != b.spec.exclude_special_tokens) {
-    return differ("exclude_special_tokens");
-  }
-  return absl::OkStatus();
-}
-
-// Physical memory that is not taken; 0: not known.
-uint64_t AvailableMemory(torch::Device device) {
-  if (!device.is_cpu()) return 0;
-  const int64_t pages = ::sysconf(_SC_PHYS_PAGES);
-  const int64_t size = ::sysconf(_SC_PAGESIZE);
-  return pages > 0 && size > 0 ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(size) : 0;
-}
-
 absl::Status CheckMemory(const std::vector<MemberPlan>& plans) {
-  const uint64_t available = AvailableMemory(plans[0].inputs.device());
-  if (available == 0) return absl::OkStatus();
-  uint64_t others = 0;
-  for (const MemberPlan& plan : plans) others += TrainingMemoryBytes(plan.spec, plan.widths);
+  std::vector<TrainingSpec> specs;
+  std::vector<TrainingWidths> widths;
   for (const MemberPlan& plan : plans) {
-    const uint64_t own = TrainingMemoryBytes(plan.spec, plan.widths);
-    const uint64_t taken = others - own;
-    RETURN_IF_ERROR(
-        CheckTrainingMemory(plan.spec, plan.widths, available > taken ? available - taken : 0));
+    specs.push_back(plan.spec);
+    widths.push_back(plan.widths);
   }
-  return absl::OkStatus();
+  return CheckSweepMemory(specs, widths, AvailableTrainingMemory(plans[0].inputs.device()));
 }
 
 absl::Status Run(const TrainingInputs& inputs, const RunContext& ctx, std::vector<HookPoint> hooks,
@@ -101,6 +71,43 @@ bool IsName(const std::string& name) {
 }
 
 }  // namespace
+
+absl::Status CheckSameStream(absl::string_view name, const TrainingSpec& spec,
+                             absl::string_view other_name, const TrainingSpec& other) {
+  const auto differ = [&](const char* field) {
+    return InvalidField(field, "members ", name, " and ", other_name, " differ in ", field,
+                        ", but one stream feeds them");
+  };
+  if (spec.tokens != other.tokens) return differ("tokens");
+  if (spec.batch_size != other.batch_size) return differ("batch_size");
+  if (spec.buffer_tokens != other.buffer_tokens) return differ("buffer_tokens");
+  if (spec.seed != other.seed) return differ("seed");
+  if (spec.positions != other.positions) return differ("positions");
+  if (spec.exclude_special_tokens != other.exclude_special_tokens) {
+    return differ("exclude_special_tokens");
+  }
+  return absl::OkStatus();
+}
+
+uint64_t AvailableTrainingMemory(torch::Device device) {
+  if (!device.is_cpu()) return 0;
+  const int64_t pages = ::sysconf(_SC_PHYS_PAGES);
+  const int64_t size = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0 ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(size) : 0;
+}
+
+absl::Status CheckSweepMemory(absl::Span<const TrainingSpec> resolved,
+                              absl::Span<const TrainingWidths> widths, uint64_t available) {
+  if (available == 0) return absl::OkStatus();
+  uint64_t all = 0;
+  for (size_t i = 0; i < resolved.size(); ++i) all += TrainingMemoryBytes(resolved[i], widths[i]);
+  for (size_t i = 0; i < resolved.size(); ++i) {
+    const uint64_t others = all - TrainingMemoryBytes(resolved[i], widths[i]);
+    RETURN_IF_ERROR(
+        CheckTrainingMemory(resolved[i], widths[i], available > others ? available - others : 0));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status RunTraining(const TrainingInputs& inputs, const TrainingSpec& spec,
                          const RunContext& ctx, const std::string& output_dir) {
@@ -135,7 +142,8 @@ absl::Status RunSweep(const TrainingInputs& inputs, const std::vector<SweepMembe
     plan->work_dir = JoinPath(ctx.work_dir, member.name);
     plan->output_dir = member.output_dir;
     plans.push_back(*std::move(plan));
-    RETURN_IF_ERROR(CheckSameStream(members[0], plans[0], member, plans.back()));
+    RETURN_IF_ERROR(
+        CheckSameStream(members[0].name, plans[0].spec, member.name, plans.back().spec));
   }
   RETURN_IF_ERROR(EnsureDir(ctx.work_dir));
   return Run(inputs, ctx, std::move(hooks), std::move(plans));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "server/engine/run_context.h"
 #include "server/train/spec.h"
 
@@ -56,5 +57,17 @@ struct SweepMember {
 //           train on: the stream is one
 absl::Status RunSweep(const TrainingInputs& inputs, const std::vector<SweepMember>& members,
                       const RunContext& ctx);
+
+// What RunSweep checks of two resolved members: that one stream can feed both.
+//   errors  InvalidArgument  naming the first field in which they differ
+absl::Status CheckSameStream(absl::string_view name, const TrainingSpec& spec,
+                             absl::string_view other_name, const TrainingSpec& other);
+
+// What runs on the device may hold at most, in bytes: the computer's memory; 0: not known.
+uint64_t AvailableTrainingMemory(torch::Device device);
+// What both check before they begin: that all members together fit into `available` bytes (0: not
+// known). One spec and one pair of widths for each.   errors  those of CheckTrainingMemory
+absl::Status CheckSweepMemory(absl::Span<const TrainingSpec> resolved,
+                              absl::Span<const TrainingWidths> widths, uint64_t available);
 
 }  // namespace featurescope
