@@ -111,7 +111,7 @@ constexpr bool IsFinal(JobState s) {
 
 // What a new job is.
 struct JobSubmission {
-  std::string kind;  // "training", "indexing", "import"
+  std::string kind;  // e.g. "training"
   std::string spec;  // JSON; opaque here
   // The same key with the same kind and spec gives the job that exists. Empty: none.
   std::string idempotency_key;
@@ -120,6 +120,8 @@ struct JobSubmission {
   // What must exist as long as the job is unfinished: "model:ID", "sae:ID", "corpus:ID"; and
   // "cache:ID", an activation cache, whose existence is the submitter's to check.
   std::vector<std::string> uses;
+  // As `target`, where a job makes several things.
+  std::vector<std::string> more_targets = {};
 };
 
 // What a job has downloaded.
@@ -172,6 +174,16 @@ struct MetricRow {
   uint64_t step = 0;
   uint64_t tokens = 0;
   std::map<std::string, double> values;  // finite
+};
+
+// What an evaluation has found.
+struct EvaluationRow {
+  std::string job_id;
+  std::string sae_id;
+  std::string corpus_id;
+  std::string spec;        // JSON; opaque here
+  std::string result;      // JSON; opaque here
+  int64_t created_ms = 0;  // since 1970; set when added
 };
 
 struct StateDbOptions {
@@ -258,6 +270,14 @@ class StateDb {
   absl::StatusOr<std::vector<MetricRow>> GetMetrics(absl::string_view job_id,
                                                     uint32_t max_points) const;
 
+  // ---- evaluations. They go with their SAE.
+  // A job has one result: adding a second changes nothing. Aborted: the lease is lost.
+  absl::Status AddEvaluation(const EvaluationRow& row, int64_t lease_epoch);
+  absl::StatusOr<bool> HasEvaluation(absl::string_view job_id) const;
+  // Of one SAE, or of all (empty), the newest first, kMaxEvaluations at most.
+  absl::StatusOr<std::vector<EvaluationRow>> ListEvaluations(absl::string_view sae_id) const;
+  static constexpr int kMaxEvaluations = 1000;
+
   const std::string& path() const { return path_; }
 
  private:
@@ -269,6 +289,8 @@ class StateDb {
   absl::Status Delete(absl::string_view table, absl::string_view id);
   absl::Status CheckSubmission(const JobSubmission& submission)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // AlreadyExists: an unfinished job makes it.
+  absl::Status CheckTarget(absl::string_view target) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // Runs an UPDATE of job whose last two parameters, `id_index` and the one after it, are the id
   // and the epoch of a lease. Aborted unless it changed a row.
   absl::Status RunFenced(Statement& update, int id_index, absl::string_view id, int64_t lease_epoch)

@@ -21,6 +21,8 @@ constexpr absl::string_view kStateNames[] = {"queued", "running",   "succeeded",
 // Crockford's, in lower case.
 constexpr absl::string_view kBase32 = "0123456789abcdefghjkmnpqrstvwxyz";
 constexpr size_t kJobIdLength = 26;
+// Before what a job makes, in job_use.
+constexpr char kMakes[] = "makes ";
 constexpr uint32_t kMaxJobPage = 1000;
 // Progress that shows that a crash was not the last one over again.
 constexpr double kRealProgress = 1e-3;
@@ -183,14 +185,21 @@ absl::Status StateDb::CheckSubmission(const JobSubmission& submission) {
       return NotFound("no ", table == "sae" ? "SAE" : table, " \"", parts.second, "\"");
     }
   }
-  if (submission.target.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(Statement select, writer_->Prepare("SELECT id FROM job WHERE target=? AND "
-                                                      "target<>'' AND state IN " UNFINISHED));
-  select.BindText(1, submission.target);
+  RETURN_IF_ERROR(CheckTarget(submission.target));
+  for (const std::string& target : submission.more_targets) RETURN_IF_ERROR(CheckTarget(target));
+  return absl::OkStatus();
+}
+
+absl::Status StateDb::CheckTarget(absl::string_view target) {
+  if (target.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      Statement select,
+      writer_->Prepare("SELECT id FROM job WHERE state IN " UNFINISHED " AND (target=?1 OR id IN "
+                       "(SELECT job_id FROM job_use WHERE resource=?2))"));
+  select.BindText(1, target).BindText(2, absl::StrCat(kMakes, target));
   ASSIGN_OR_RETURN(const bool found, select.Step());
   if (!found) return absl::OkStatus();
-  return AlreadyExists("job ", select.Text(0), ", which has not finished, already makes ",
-                       submission.target);
+  return AlreadyExists("job ", select.Text(0), ", which has not finished, already makes ", target);
 }
 
 absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
@@ -214,7 +223,11 @@ absl::StatusOr<JobRow> StateDb::SubmitJob(const JobSubmission& submission) {
     }
     RETURN_IF_ERROR(insert.Bind(6, WallMs()).Run());
   }
-  for (const std::string& use : submission.uses) {
+  std::vector<std::string> resources = submission.uses;
+  for (const std::string& target : submission.more_targets) {
+    resources.push_back(absl::StrCat(kMakes, target));
+  }
+  for (const std::string& use : resources) {
     ASSIGN_OR_RETURN(
         Statement insert,
         writer_->Prepare("INSERT OR IGNORE INTO job_use(job_id, resource) VALUES(?, ?)"));

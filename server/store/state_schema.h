@@ -99,6 +99,14 @@ ALTER TABLE job ADD COLUMN bytes_per_second REAL NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN files_done INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN files_total INTEGER NOT NULL DEFAULT 0;
 )sql"},
+    {R"sql(
+CREATE TABLE evaluation(
+  job_id TEXT PRIMARY KEY REFERENCES job(id), sae_id TEXT NOT NULL
+    REFERENCES sae(id) ON DELETE CASCADE,
+  corpus_id TEXT NOT NULL, spec TEXT NOT NULL, result TEXT NOT NULL, created_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX evaluation_by_sae ON evaluation(sae_id);
+)sql"},
 };
 
 }  // namespace featurescope
