@@ -210,7 +210,8 @@ absl::StatusOr<SaeRow> Catalog::AddSae(absl::string_view id, const std::string& 
 
 absl::StatusOr<SaeRow> Catalog::AdoptSae(absl::string_view id, const std::string& dir,
                                          absl::string_view model_id, absl::string_view hook_name,
-                                         absl::string_view training_job_id) {
+                                         absl::string_view training_job_id,
+                                         absl::string_view hook_name_out) {
   RETURN_IF_ERROR(CheckId(id, "SAE id"));
   const Reservation reservation(this, absl::StrCat("sae:", id));
   if (const auto existing = GetSae(id); existing.ok()) {
@@ -229,6 +230,7 @@ absl::StatusOr<SaeRow> Catalog::AdoptSae(absl::string_view id, const std::string
   AddSaeOptions options;
   options.model_id = std::string(model_id);
   options.hook_name = std::string(hook_name);
+  options.hook_name_out = std::string(hook_name_out);
   RETURN_IF_ERROR(FitToModel(*sae, options, &row));
   RETURN_IF_ERROR(StagingDir::Adopt(source).MoveTo(row.path, [&] { return db_->AddSae(row); }));
   weights_.Put(absl::StrCat("sae:", id), row.memory_bytes, std::move(sae));

@@ -149,6 +149,10 @@ std::string Catalog::EntryDir(absl::string_view folder, absl::string_view id) co
   return JoinPath(JoinPath(data_dir_, folder), id);
 }
 
+absl::StatusOr<std::string> Catalog::ResolveAllowed(const std::string& path) const {
+  return ResolveWithin(options_.allowed_roots, path);
+}
+
 std::vector<std::string> Catalog::RootsFor(const AddSource& source) const {
   std::vector<std::string> roots = options_.allowed_roots;
   roots.insert(roots.end(), source.more_roots.begin(), source.more_roots.end());

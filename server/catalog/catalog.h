@@ -151,11 +151,13 @@ class Catalog {
                                       const CorpusObserver& observer, const CancelToken& cancel,
                                       CorpusSummary* summary = nullptr);
   // Takes over a directory that a training job of this server wrote (it lies in the data directory
-  // and is moved). Called again after a crash, it gives the entry of the same job.
+  // and is moved). Called again after a crash, it gives the entry of the same job. `hook_name_out`
+  // is where a transcoder writes; else empty.
   //   errors  AlreadyExists  the id belongs to another SAE
   absl::StatusOr<SaeRow> AdoptSae(absl::string_view id, const std::string& dir,
                                   absl::string_view model_id, absl::string_view hook_name,
-                                  absl::string_view training_job_id);
+                                  absl::string_view training_job_id,
+                                  absl::string_view hook_name_out = "");
 
   // Writes the SAE's files for another program into `directory`, which is created, or must be
   // empty; it appears complete or not at all.
@@ -211,6 +213,10 @@ class Catalog {
   std::string JobDir(absl::string_view job_id) const;
   // Where the activation cache of that id is, or would be.   errors  InvalidArgument  no id
   absl::StatusOr<std::string> ActivationCacheDir(absl::string_view id) const;
+
+  // The canonical path of a user's file.   errors  NotFound; PermissionDenied  it lies outside the
+  // allowed roots
+  absl::StatusOr<std::string> ResolveAllowed(const std::string& path) const;
 
   StateDb& state() { return *db_; }
   const std::string& data_dir() const { return data_dir_; }
