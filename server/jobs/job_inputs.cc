@@ -6,6 +6,22 @@
 
 namespace featurescope {
 
+absl::StatusOr<std::vector<uint32_t>> SpecialTokensOf(Catalog* catalog, const ModelRow& row,
+                                                      const Transformer& model) {
+  std::vector<uint32_t> ids;
+  if (!row.has_tokenizer) {
+    ids = model.config().eos_ids;
+    if (model.config().bos_id) ids.push_back(*model.config().bos_id);
+    return ids;
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer,
+                   catalog->LoadedTokenizer(row.id));
+  for (uint32_t id = 0; id < tokenizer->vocab_size(); ++id) {
+    if (tokenizer->IsSpecial(id)) ids.push_back(id);
+  }
+  return ids;
+}
+
 absl::StatusOr<TrainingInputs> LoadTrainingInputs(Catalog* catalog, const TrainingJob& job) {
   TrainingInputs inputs;
   ASSIGN_OR_RETURN(inputs.hook, HookPoint::Parse(job.hook_name));
@@ -14,17 +30,7 @@ absl::StatusOr<TrainingInputs> LoadTrainingInputs(Catalog* catalog, const Traini
   ASSIGN_OR_RETURN(CorpusHandle corpus, catalog->LoadedCorpus(job.corpus_id));
   inputs.corpus = std::move(corpus.tokens);
   inputs.model_name = job.model_id;
-  if (!model.has_tokenizer) {
-    const ModelConfig& config = inputs.model->config();
-    inputs.special_tokens = config.eos_ids;
-    if (config.bos_id) inputs.special_tokens.push_back(*config.bos_id);
-    return inputs;
-  }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer,
-                   catalog->LoadedTokenizer(job.model_id));
-  for (uint32_t id = 0; id < tokenizer->vocab_size(); ++id) {
-    if (tokenizer->IsSpecial(id)) inputs.special_tokens.push_back(id);
-  }
+  ASSIGN_OR_RETURN(inputs.special_tokens, SpecialTokensOf(catalog, model, *inputs.model));
   return inputs;
 }
 
