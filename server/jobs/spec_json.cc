@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "server/base/status.h"
 #include "server/formats/json.h"
+#include "server/train/spec_fields.h"
 
 namespace featurescope {
 namespace {
@@ -18,30 +19,16 @@ using Json = nlohmann::json;
 
 // The fields of each specification, listed once for both directions.
 template <typename Visitor>
-void VisitFields(TrainingSpec& s, Visitor& visit) {
-  visit("architecture", s.architecture);
-  visit("d_sae", s.d_sae);
-  visit("k", s.k);
-  visit("tokens", s.tokens);
-  visit("batch_size", s.batch_size);
-  visit("seed", s.seed);
-  visit("learning_rate", s.learning_rate);
-  visit("lr_warmup_steps", s.lr_warmup_steps);
-  visit("lr_decay_steps", s.lr_decay_steps);
-  visit("adam_beta1", s.adam_beta1);
-  visit("adam_beta2", s.adam_beta2);
-  visit("adam_epsilon", s.adam_epsilon);
-  visit("clip_norm", s.clip_norm);
-  visit("l1_coefficient", s.l1_coefficient);
-  visit("l1_warmup_steps", s.l1_warmup_steps);
-  visit("auxk_coefficient", s.auxk_coefficient);
-  visit("k_aux", s.k_aux);
-  visit("dead_after_tokens", s.dead_after_tokens);
-  visit("b_dec_init", s.b_dec_init);
-  visit("scale_inputs", s.scale_inputs);
-  visit("buffer_tokens", s.buffer_tokens);
-  visit("checkpoint_seconds", s.checkpoint_seconds);
-  visit("checkpoint_steps", s.checkpoint_steps);
+void VisitFields(MixedCorpus& corpus, Visitor& visit) {
+  visit("corpus_id", corpus.corpus_id);
+  visit("weight", corpus.weight);
+}
+
+template <typename Visitor>
+void VisitFields(RawChannel& channel, Visitor& visit) {
+  visit("paths", channel.paths);
+  visit("dtype", channel.dtype);
+  visit("width", channel.width);
 }
 
 template <typename Visitor>
@@ -50,7 +37,18 @@ void VisitFields(TrainingJob& job, Visitor& visit) {
   visit("model_id", job.model_id);
   visit("corpus_id", job.corpus_id);
   visit("hook_name", job.hook_name);
-  VisitFields(job.training, visit);
+  visit("hook_name_out", job.hook_name_out);
+  visit("preset", job.preset);
+  visit("corpus_weight", job.corpus_weight);
+  visit("more_corpora", job.more_corpora);
+  visit("activation_cache", job.activation_cache);
+  visit("activation_files", job.activation_files);
+  VisitTrainingSpec(job.training, visit);
+}
+
+template <typename Visitor>
+void VisitFields(SweepJob& job, Visitor& visit) {
+  visit("members", job.members);
 }
 
 template <typename Visitor>
@@ -82,26 +80,46 @@ void VisitFields(ImportJob& job, Visitor& visit) {
   visit("any_width", job.any_width);
 }
 
+// Whether a type is an object of named fields.
+template <typename T>
+inline constexpr bool kHasFields =
+    std::is_same_v<T, MixedCorpus> || std::is_same_v<T, RawChannel> ||
+    std::is_same_v<T, TrainingJob> || std::is_same_v<T, SweepJob> ||
+    std::is_same_v<T, IndexingJob> || std::is_same_v<T, ImportJob>;
+
 class Writer {
  public:
   template <typename T>
   void operator()(const char* key, const T& value) {
+    json_[key] = Value(value);
+  }
+  template <typename T>
+  static Json Value(const T& value) {
     if constexpr (std::is_same_v<T, absl::Duration>) {
-      json_[key] = absl::ToDoubleSeconds(value);
-    } else if constexpr (std::is_same_v<T, DecoderBiasInit>) {
-      const absl::string_view name = DecoderBiasInitName(value);
-      json_[key] = std::string(name);
+      return absl::ToDoubleSeconds(value);
     } else if constexpr (std::is_same_v<T, ImportOf>) {
-      json_[key] = value == ImportOf::kModel ? "model" : "sae";
+      return value == ImportOf::kModel ? "model" : "sae";
+    } else if constexpr (std::is_enum_v<T>) {
+      return std::string(EnumName(value));
+    } else if constexpr (kHasFields<T>) {
+      T fields = value;
+      Writer writer;
+      VisitFields(fields, writer);
+      return std::move(writer.json_);
     } else {
-      json_[key] = value;
+      return value;
     }
   }
   template <typename T>
-  void operator()(const char* key, const std::optional<T>& value) {
-    json_[key] = value ? Json(*value) : Json();
+  static Json Value(const std::optional<T>& value) {
+    return value ? Value(*value) : Json();
   }
-  std::string Text() const { return json_.dump(-1, ' ', false, Json::error_handler_t::replace); }
+  template <typename T>
+  static Json Value(const std::vector<T>& values) {
+    Json list = Json::array();
+    for (const T& value : values) list.push_back(Value(value));
+    return list;
+  }
 
  private:
   Json json_ = Json::object();
@@ -139,13 +157,30 @@ class Reader {
     value = field.get<std::string>();
     return true;
   }
-  static bool Read(const Json& field, std::vector<std::string>& value) {
+  template <typename T>
+  bool Read(const Json& field, std::vector<T>& values) {
     if (!field.is_array()) return false;
-    value.clear();
+    values.clear();
     for (const Json& item : field) {
-      if (!Read(item, value.emplace_back())) return false;
+      if (!Read(item, values.emplace_back())) return false;
     }
     return true;
+  }
+  template <typename T, std::enable_if_t<kHasFields<T>, bool> = true>
+  bool Read(const Json& field, T& value) {
+    if (!field.is_object()) return false;
+    Reader reader(field);
+    VisitFields(value, reader);
+    status_.Update(reader.status());
+    return status_.ok();
+  }
+  template <typename E, std::enable_if_t<std::is_enum_v<E>, bool> = true>
+  static bool Read(const Json& field, E& value) {
+    std::string name;
+    if (!Read(field, name)) return false;
+    const std::optional<E> found = FindEnum<E>(name);
+    if (found) value = *found;
+    return found.has_value();
   }
   static bool Read(const Json& field, ImportOf& value) {
     std::string name;
@@ -168,18 +203,6 @@ class Reader {
     if (!Read(field, seconds)) return false;
     value = absl::Seconds(seconds);
     return true;
-  }
-  static bool Read(const Json& field, DecoderBiasInit& value) {
-    std::string name;
-    if (!Read(field, name)) return false;
-    for (const DecoderBiasInit init :
-         {DecoderBiasInit::kGeometricMedian, DecoderBiasInit::kMean, DecoderBiasInit::kZeros}) {
-      if (DecoderBiasInitName(init) == name) {
-        value = init;
-        return true;
-      }
-    }
-    return false;
   }
   static bool Read(const Json& field, int64_t& value) {
     if (!field.is_number_integer()) return false;
@@ -207,15 +230,12 @@ class Reader {
 };
 
 template <typename Job>
-std::string Write(Job job) {
-  Writer writer;
-  VisitFields(job, writer);
-  return writer.Text();
+std::string Write(const Job& job) {
+  return Writer::Value(job).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 template <typename Job>
-absl::StatusOr<Job> Parse(absl::string_view text) {
-  ASSIGN_OR_RETURN(const Json json, ParseJson(text, "job specification"));
+absl::StatusOr<Job> Read(const Json& json) {
   if (!json.is_object()) return InvalidArgument("job specification: is no object");
   Job job;
   Reader reader(json);
@@ -224,15 +244,23 @@ absl::StatusOr<Job> Parse(absl::string_view text) {
   return job;
 }
 
+template <typename Job>
+absl::StatusOr<Job> Parse(absl::string_view text) {
+  ASSIGN_OR_RETURN(const Json json, ParseJson(text, "job specification"));
+  return Read<Job>(json);
+}
+
 }  // namespace
 
 std::string ToJson(const TrainingJob& job) { return Write(job); }
+std::string ToJson(const SweepJob& job) { return Write(job); }
 std::string ToJson(const IndexingJob& job) { return Write(job); }
 std::string ToJson(const ImportJob& job) { return Write(job); }
 
 absl::StatusOr<TrainingJob> TrainingJobFromJson(absl::string_view json) {
   return Parse<TrainingJob>(json);
 }
+absl::StatusOr<SweepJob> SweepJobFromJson(absl::string_view json) { return Parse<SweepJob>(json); }
 absl::StatusOr<IndexingJob> IndexingJobFromJson(absl::string_view json) {
   return Parse<IndexingJob>(json);
 }
