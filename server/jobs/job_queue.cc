@@ -88,6 +88,25 @@ absl::StatusOr<JobRow> JobQueue::SubmitIndexing(const IndexingJob& job,
   return Submit(submission);
 }
 
+absl::StatusOr<JobRow> JobQueue::SubmitEvaluation(const EvaluationJob& job,
+                                                  absl::string_view idempotency_key) {
+  JobSubmission submission;
+  submission.kind = kEvaluationKind;
+  submission.spec = ToJson(job);
+  submission.idempotency_key = std::string(idempotency_key);
+  ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
+                   catalog_->state().FindSubmitted(submission));
+  if (submitted) return *submitted;
+  std::string model_id;
+  RETURN_IF_ERROR(CheckEvaluation(catalog_, job, &model_id));
+  ASSIGN_OR_RETURN(const ModelRow model, catalog_->GetModel(model_id));
+  ASSIGN_OR_RETURN(const CorpusRow corpus, catalog_->GetCorpus(job.corpus_id));
+  RETURN_IF_ERROR(CheckTokenizer(corpus, model));
+  submission.uses = {absl::StrCat("sae:", job.sae_id), absl::StrCat("corpus:", job.corpus_id),
+                     absl::StrCat("model:", model_id)};
+  return Submit(submission);
+}
+
 absl::StatusOr<JobRow> JobQueue::SubmitImport(ImportJob job, absl::string_view idempotency_key) {
   if (job.id.empty()) job.id = DefaultImportId(job);
   const bool is_model = job.what == ImportOf::kModel;
@@ -142,6 +161,11 @@ absl::StatusOr<JobRow> JobQueue::Cancel(absl::string_view job_id) {
 absl::StatusOr<std::vector<MetricRow>> JobQueue::Metrics(absl::string_view job_id,
                                                          uint32_t max_points) const {
   return catalog_->state().GetMetrics(job_id, max_points);
+}
+
+absl::StatusOr<std::vector<EvaluationRow>> JobQueue::Evaluations(absl::string_view sae_id) const {
+  if (!sae_id.empty()) RETURN_IF_ERROR(catalog_->GetSae(sae_id).status());
+  return catalog_->state().ListEvaluations(sae_id);
 }
 
 absl::StatusOr<std::unique_ptr<JobWatcher>> JobQueue::Watch(const WatchFilter& filter) const {

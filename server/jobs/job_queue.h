@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "server/catalog/catalog.h"
+#include "server/jobs/evaluation_job.h"
 #include "server/jobs/spec_json.h"
 #include "server/jobs/watch.h"
 
@@ -39,6 +40,8 @@ class JobQueue {
   //                               an unfinished job makes the same
   absl::StatusOr<JobRow> SubmitTraining(const TrainingJob& job, absl::string_view idempotency_key);
   absl::StatusOr<JobRow> SubmitIndexing(const IndexingJob& job, absl::string_view idempotency_key);
+  absl::StatusOr<JobRow> SubmitEvaluation(const EvaluationJob& job,
+                                          absl::string_view idempotency_key);
   // An empty id is made from the source; a model that is not named must be the only one.
   absl::StatusOr<JobRow> SubmitImport(ImportJob job, absl::string_view idempotency_key);
 
@@ -51,6 +54,10 @@ class JobQueue {
   absl::StatusOr<JobRow> Cancel(absl::string_view job_id);
   absl::StatusOr<std::vector<MetricRow>> Metrics(absl::string_view job_id,
                                                  uint32_t max_points) const;
+
+  // What evaluations of the SAE have found, or of all (empty), the newest first.
+  //   errors  NotFound  the SAE
+  absl::StatusOr<std::vector<EvaluationRow>> Evaluations(absl::string_view sae_id) const;
 
   // Begins with the present state of each job in the filter (without ids: all unfinished ones and
   // the newest finished ones, JobWatcher::kMaxJobs at most).

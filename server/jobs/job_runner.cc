@@ -13,6 +13,7 @@
 #include "server/catalog/staging.h"
 #include "server/engine/run_context.h"
 #include "server/formats/file.h"
+#include "server/jobs/evaluation_job.h"
 #include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
 #include "server/jobs/job_report.h"
@@ -152,6 +153,8 @@ void JobRunner::RunOne(const JobRow& job) {
       status = RunTrainingJob(&catalog, job, context, JoinPath(catalog.JobDir(job.id), "result"));
     } else if (status.ok() && job.kind == kIndexingKind) {
       status = RunIndexingJob(&catalog, job, context);
+    } else if (status.ok() && job.kind == kEvaluationKind) {
+      status = RunEvaluationJob(&catalog, job, context);
     } else if (status.ok() && job.kind == kImportKind) {
       const absl::StatusOr<ImportJob> import = ImportJobFromJson(job.spec);
       status = import.ok() ? RunImport(&catalog, options_.hub, *import, cancel, &report)

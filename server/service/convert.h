@@ -14,6 +14,7 @@
 #include "server/explore/generate.h"
 #include "server/explore/text_input.h"
 #include "server/hub/sae_releases.h"
+#include "server/jobs/evaluation_job.h"
 #include "server/jobs/spec_json.h"
 #include "server/store/index_db.h"
 #include "server/store/state_db.h"
@@ -45,6 +46,10 @@ void ToProto(const GenerateEvent& event, const v1::GenerateRequest& request,
 void ToProto(const TrainingJob& job, v1::TrainingSpec* out);
 void ToProto(const IndexingJob& job, v1::IndexingSpec* out);
 void ToProto(const ImportJob& job, v1::ImportSpec* out);
+void ToProto(const EvaluationJob& job, v1::EvaluationSpec* out);
+// errors  Internal or InvalidArgument  what is stored cannot be read
+absl::Status ToProto(const EvaluationRow& row, v1::Evaluation* out);
+void ToProto(const MetricDefinition& definition, v1::MetricDefinition* out);
 
 TextInput FromProto(const v1::TextInput& input);
 SparseActivations FromProto(const v1::SparseRows& rows);
@@ -53,6 +58,8 @@ std::vector<ChatMessage> FromProto(
 SamplingOptions FromProto(const v1::Sampling& sampling);
 TrainingJob FromProto(const v1::TrainingSpec& spec);
 IndexingJob FromProto(const v1::IndexingSpec& spec);
+// errors  InvalidArgument  an unknown part
+absl::StatusOr<EvaluationJob> FromProto(const v1::EvaluationSpec& spec);
 // errors  InvalidArgument  neither a model nor an SAE
 absl::StatusOr<ImportJob> FromProto(const v1::ImportSpec& spec);
 // Without origin.   errors  InvalidArgument  an unknown name

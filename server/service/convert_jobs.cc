@@ -198,6 +198,9 @@ absl::Status ToProto(const JobRow& row, v1::Job* out) {
   } else if (row.kind == kIndexingKind) {
     ASSIGN_OR_RETURN(const IndexingJob job, IndexingJobFromJson(row.spec));
     ToProto(job, out->mutable_indexing());
+  } else if (row.kind == kEvaluationKind) {
+    ASSIGN_OR_RETURN(const EvaluationJob job, EvaluationJobFromJson(row.spec));
+    ToProto(job, out->mutable_evaluation());
   } else if (row.kind == kImportKind) {
     ASSIGN_OR_RETURN(const ImportJob job, ImportJobFromJson(row.spec));
     ToProto(job, out->mutable_importing());

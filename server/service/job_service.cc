@@ -30,6 +30,16 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     return StartUnary(this, rpc_, "Job.SubmitIndexing", context, request, response,
                       &JobServiceImpl::DoSubmitIndexing);
   }
+  Unary* SubmitEvaluation(Context* context, const v1::SubmitEvaluationRequest* request,
+                          v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitEvaluation", context, request, response,
+                      &JobServiceImpl::DoSubmitEvaluation);
+  }
+  Unary* ListEvaluations(Context* context, const v1::ListEvaluationsRequest* request,
+                         v1::ListEvaluationsResponse* response) override {
+    return StartUnary(this, rpc_, "Job.ListEvaluations", context, request, response,
+                      &JobServiceImpl::DoListEvaluations);
+  }
   Unary* SubmitImport(Context* context, const v1::SubmitImportRequest* request,
                       v1::Job* response) override {
     return StartUnary(this, rpc_, "Job.SubmitImport", context, request, response,
@@ -73,6 +83,25 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     ASSIGN_OR_RETURN(const JobRow row,
                      jobs_.SubmitIndexing(FromProto(request.spec()), request.idempotency_key()));
     return ToProto(row, response);
+  }
+
+  absl::Status DoSubmitEvaluation(const v1::SubmitEvaluationRequest& request, v1::Job* response,
+                                  const CallContext&) {
+    ASSIGN_OR_RETURN(const EvaluationJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitEvaluation(job, request.idempotency_key()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoListEvaluations(const v1::ListEvaluationsRequest& request,
+                                 v1::ListEvaluationsResponse* response, const CallContext&) {
+    ASSIGN_OR_RETURN(const std::vector<EvaluationRow> rows, jobs_.Evaluations(request.sae_id()));
+    for (const EvaluationRow& row : rows) {
+      RETURN_IF_ERROR(ToProto(row, response->add_evaluations()));
+    }
+    for (const MetricDefinition& definition : EvaluationMetricDefinitions()) {
+      ToProto(definition, response->add_definitions());
+    }
+    return absl::OkStatus();
   }
 
   absl::Status DoSubmitImport(const v1::SubmitImportRequest& request, v1::Job* response,
