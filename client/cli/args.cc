@@ -6,7 +6,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "client/cli/near_names.h"
 #include "server/base/status.h"
 
 namespace featurescope {
@@ -33,6 +36,23 @@ std::string Command::Usage() const {
   return usage;
 }
 
+namespace {
+
+std::vector<std::string> FlagNames(const Command& command) {
+  std::vector<std::string> names;
+  for (const Flag& flag : command.flags) names.push_back(flag.name);
+  return names;
+}
+
+// A value may begin with dashes, but not be a flag of the command.
+bool IsFlag(const Command& command, absl::string_view word) {
+  if (!absl::ConsumePrefix(&word, "--")) return false;
+  return std::any_of(command.flags.begin(), command.flags.end(),
+                     [&](const Flag& flag) { return word == flag.name; });
+}
+
+}  // namespace
+
 absl::StatusOr<Args> Args::Parse(const Command& command, const std::vector<std::string>& words) {
   Args args;
   for (size_t i = 0; i < words.size(); ++i) {
@@ -47,7 +67,9 @@ absl::StatusOr<Args> Args::Parse(const Command& command, const std::vector<std::
     const auto flag = std::find_if(command.flags.begin(), command.flags.end(),
                                    [&](const Flag& f) { return f.name == parts.first; });
     if (flag == command.flags.end()) {
-      return InvalidArgument("unknown flag --", parts.first);
+      const std::vector<std::string> near = NearNames(parts.first, FlagNames(command));
+      return InvalidArgument("unknown flag --", parts.first, near.empty() ? "" : "; near it: --",
+                             absl::StrJoin(near, ", --"));
     }
     std::vector<std::string>& values = args.flags_[flag->name];
     if (!values.empty() && !flag->repeated) {
@@ -58,7 +80,7 @@ absl::StatusOr<Args> Args::Parse(const Command& command, const std::vector<std::
       values.push_back("");
     } else if (has_value) {
       values.push_back(parts.second);
-    } else if (i + 1 < words.size()) {
+    } else if (i + 1 < words.size() && !IsFlag(command, words[i + 1])) {
       values.push_back(words[++i]);
     } else {
       return InvalidArgument("--", flag->name, " needs a value: ", flag->value_name);

@@ -20,6 +20,9 @@ std::vector<Command> ActivationCommands();
 std::vector<Command> VectorCommands();
 std::vector<Command> FeatureCommands();
 std::vector<Command> GenerateCommands();
+std::vector<Command> TrainCommands();
+std::vector<Command> EvaluationCommands();
+std::vector<Command> CacheCommands();
 std::vector<Command> JobCommands();
 std::vector<Command> TourCommands();
 

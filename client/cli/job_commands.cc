@@ -1,125 +1,19 @@
-// train, index, job: long work.
-#include <algorithm>
+// index, job: long work. Training is in train_command.cc.
 #include <map>
 #include <string>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
+#include "client/cli/job_text.h"
+#include "client/cli/training_text.h"
 #include "server/base/status.h"
 
 namespace featurescope {
 namespace {
 
 using v1::JobService;
-
-std::string StateName(v1::JobState state) {
-  return absl::AsciiStrToLower(v1::JobState_Name(state));
-}
-
-bool IsFinal(v1::JobState state) {
-  return state == v1::SUCCEEDED || state == v1::FAILED || state == v1::CANCELLED;
-}
-
-std::string Title(const v1::Job& job) {
-  if (job.has_training()) return absl::StrCat("train ", job.training().sae_id());
-  if (job.importing().has_model()) return absl::StrCat("pull ", job.importing().model().repo());
-  if (job.importing().has_sae()) return absl::StrCat("pull ", job.importing().sae().source());
-  return absl::StrCat("index ", job.indexing().sae_id(), " over ", job.indexing().corpus_id());
-}
-
-std::string Detail(const v1::Job& job, const std::map<std::string, double>& metrics) {
-  if (job.state() == v1::PAUSED) return absl::StrCat("waits: ", job.error());
-  std::string detail = job.phase();
-  if (job.tokens_per_second() > 0) {
-    absl::StrAppend(&detail, "  ", FormatCount(job.tokens_per_second()), " tok/s");
-  }
-  if (job.has_transfer() && job.transfer().bytes_total() > 0) {
-    const v1::Transfer& transfer = job.transfer();
-    absl::StrAppend(&detail, "  ", FormatBytes(static_cast<double>(transfer.bytes_done())), " of ",
-                    FormatBytes(static_cast<double>(transfer.bytes_total())), ", file ",
-                    std::min(transfer.files_done() + 1, transfer.files_total()), " of ",
-                    transfer.files_total());
-    if (transfer.bytes_per_second() > 0) {
-      absl::StrAppend(&detail, "  ", FormatBytes(transfer.bytes_per_second()), "/s");
-    }
-  }
-  if (job.eta_seconds() > 0)
-    absl::StrAppend(&detail, "  ", FormatDuration(job.eta_seconds()), " left");
-  for (const char* name : {"loss", "fvu", "l0", "dead_share"}) {
-    const auto found = metrics.find(name);
-    if (found != metrics.end()) {
-      absl::StrAppend(&detail, "  ", name, " ", FormatNumber(found->second, 3));
-    }
-  }
-  return detail;
-}
-
-absl::Status AfterSubmission(const Args& args, CommandContext& context, v1::Job job) {
-  if (args.Has("wait")) {
-    ASSIGN_OR_RETURN(job, WaitForJob(context, job.id()));
-  }
-  if (context.json) {
-    PrintJson(job);
-  } else if (args.Has("wait")) {
-    Print(absl::StrCat(Title(job), ": ", StateName(job.state()), "\n"));
-  } else {
-    Print(absl::StrCat("job ", job.id(), " (", Title(job), ") is ", StateName(job.state()),
-                       "; follow it with: featurescope job watch ", job.id(), "\n"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Train(const Args& args, CommandContext& context) {
-  v1::SubmitTrainingRequest request;
-  v1::TrainingSpec& spec = *request.mutable_spec();
-  spec.set_sae_id(args.Get("id"));
-  spec.set_model_id(args.Get("model"));
-  spec.set_corpus_id(args.Get("corpus"));
-  spec.set_hook_name(args.Get("hook"));
-  spec.set_architecture(args.Get("architecture"));
-  ASSIGN_OR_RETURN(const uint64_t d_sae, args.Integer("d-sae", 0));
-  ASSIGN_OR_RETURN(const uint64_t k, args.Integer("k", 0));
-  ASSIGN_OR_RETURN(const uint64_t tokens, args.Integer("tokens", 0, UINT64_MAX));
-  ASSIGN_OR_RETURN(const uint64_t batch_size, args.Integer("batch-size", 0));
-  ASSIGN_OR_RETURN(const uint64_t seed, args.Integer("seed", 0, UINT64_MAX));
-  ASSIGN_OR_RETURN(const uint64_t buffer_tokens, args.Integer("buffer-tokens", 0, UINT64_MAX));
-  ASSIGN_OR_RETURN(const uint64_t dead_after, args.Integer("dead-after-tokens", 0, UINT64_MAX));
-  ASSIGN_OR_RETURN(const double learning_rate, args.Number("lr", 0));
-  ASSIGN_OR_RETURN(const double l1_coefficient, args.Number("l1", 0));
-  spec.set_d_sae(static_cast<uint32_t>(d_sae));
-  spec.set_k(static_cast<uint32_t>(k));
-  spec.set_tokens(tokens);
-  spec.set_batch_size(static_cast<uint32_t>(batch_size));
-  spec.set_seed(seed);
-  spec.set_buffer_tokens(buffer_tokens);
-  spec.set_dead_after_tokens(dead_after);
-  spec.set_learning_rate(learning_rate);
-  spec.set_l1_coefficient(l1_coefficient);
-  if (args.Has("auxk")) {
-    ASSIGN_OR_RETURN(const double auxk, args.Number("auxk", 0));
-    spec.set_auxk_coefficient(auxk);
-  }
-  if (args.Has("warmup-steps")) {
-    ASSIGN_OR_RETURN(const uint64_t steps, args.Integer("warmup-steps", 0));
-    spec.set_lr_warmup_steps(static_cast<uint32_t>(steps));
-  }
-  if (args.Has("decay-steps")) {
-    ASSIGN_OR_RETURN(const uint64_t steps, args.Integer("decay-steps", 0));
-    spec.set_lr_decay_steps(static_cast<uint32_t>(steps));
-  }
-  if (args.Has("clip-norm")) {
-    ASSIGN_OR_RETURN(const double clip_norm, args.Number("clip-norm", 0));
-    spec.set_clip_norm(clip_norm);
-  }
-  request.set_idempotency_key(args.Get("idempotency-key"));
-  v1::Job job;
-  RETURN_IF_ERROR(
-      context.client.Call(context.client.jobs(), &JobService::Stub::SubmitTraining, request, &job));
-  return AfterSubmission(args, context, std::move(job));
-}
 
 absl::Status Index(const Args& args, CommandContext& context) {
   v1::SubmitIndexingRequest request;
@@ -155,11 +49,24 @@ absl::Status ListJobs(const Args&, CommandContext& context) {
   }
   std::vector<std::vector<std::string>> rows;
   for (const auto& job : response.jobs()) {
-    rows.push_back({job.id(), Title(job), StateName(job.state()),
+    rows.push_back({job.id(), JobTitle(job), StateName(job.state()),
                     absl::StrFormat("%.0f%%", 100 * job.progress()), job.created(), job.error()});
   }
   Print(FormatTable(context.terminal, {"job", "what", "state", "progress", "created", "error"},
                     rows));
+  return absl::OkStatus();
+}
+
+// What its specification sets, and what came of it so far.
+absl::Status ShowTraining(CommandContext& context, const v1::Job& job) {
+  std::vector<v1::TrainingSpec> specs;
+  if (job.has_training()) specs.push_back(job.training());
+  for (const v1::TrainingSpec& member : job.sweep().members()) {
+    specs.push_back(job.sweep().base());
+    specs.back().MergeFrom(member);
+  }
+  ASSIGN_OR_RETURN(const std::string summary, TrainingSummary(context, job));
+  Print(absl::StrCat(SpecsText(context.terminal, specs), summary));
   return absl::OkStatus();
 }
 
@@ -175,16 +82,47 @@ absl::Status ShowJob(const Args& args, CommandContext& context) {
   }
   Print(absl::StrFormat(
       "job %s: %s\n  %s, %.1f %%, %s\n  created %s, started %s, finished %s, attempt %d\n",
-      job.id(), Title(job), StateName(job.state()), 100 * job.progress(), job.phase(),
+      job.id(), JobTitle(job), StateName(job.state()), 100 * job.progress(), job.phase(),
       job.created(), job.started(), job.finished(), job.attempt()));
   if (!job.error().empty()) Print(absl::StrCat("  error: ", job.error(), "\n"));
+  if (job.has_training() || job.has_sweep()) return ShowTraining(context, job);
   return absl::OkStatus();
 }
 
 absl::Status WatchJob(const Args& args, CommandContext& context) {
   absl::StatusOr<v1::Job> job = WaitForJob(context, args.at(0));
   if (!job.ok()) return job.status();
-  if (!context.json) Print(absl::StrCat(Title(*job), ": ", StateName(job->state()), "\n"));
+  if (!context.json) Print(absl::StrCat(JobTitle(*job), ": ", StateName(job->state()), "\n"));
+  return absl::OkStatus();
+}
+
+absl::Status JobAdvice(const Args& args, CommandContext& context) {
+  v1::GetAdviceRequest request;
+  request.set_job_id(args.at(0));
+  v1::GetAdviceResponse response;
+  RETURN_IF_ERROR(
+      context.client.Call(context.client.jobs(), &JobService::Stub::GetAdvice, request, &response));
+  const std::string text =
+      AdviceText(context.terminal, {response.advice().begin(), response.advice().end()});
+  PrintAnswer(context, response, text.empty() ? "nothing looks wrong\n" : text);
+  return absl::OkStatus();
+}
+
+absl::Status JobMetrics(const Args& args, CommandContext& context) {
+  v1::GetMetricsRequest request;
+  request.set_job_id(args.at(0));
+  ASSIGN_OR_RETURN(const uint64_t points, args.Integer("points", 0));
+  request.set_max_points(static_cast<uint32_t>(points));
+  v1::GetMetricsResponse response;
+  RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &JobService::Stub::GetMetrics, request,
+                                      &response));
+  std::map<std::string, double> last;
+  for (const v1::MetricPoint& point : response.points()) {
+    for (const auto& [name, value] : point.values()) last[name] = value;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [name, value] : last) rows.push_back({name, FormatNumber(value)});
+  PrintAnswer(context, response, FormatTable(context.terminal, {"metric", "last"}, rows));
   return absl::OkStatus();
 }
 
@@ -225,7 +163,7 @@ absl::StatusOr<v1::Job> WaitForJob(CommandContext& context, const std::string& j
       if (context.json) {
         if (!response.has_tick()) PrintJson(response);
       } else {
-        progress.Show(job.progress(), Title(job), Detail(job, metrics));
+        progress.Show(job.progress(), JobTitle(job), ProgressText(job, metrics));
       }
     }
     if (IsFinal(job.state())) {
@@ -240,9 +178,10 @@ absl::StatusOr<v1::Job> WaitForJob(CommandContext& context, const std::string& j
   }
   progress.Finish();
   if (job.state() == v1::SUCCEEDED) return job;
-  return absl::AbortedError(absl::StrCat("job ", job.id(), " (", Title(job), ") ",
-                                         StateName(job.state()), job.error().empty() ? "" : ": ",
-                                         job.error()));
+  return absl::AbortedError(
+      absl::StrCat("job ", job.id(), " (", JobTitle(job), ") ", StateName(job.state()),
+                   job.error().empty() ? "" : ": ", job.error(),
+                   job.checkpoint_dir().empty() ? "" : "; checkpoints: ", job.checkpoint_dir()));
 }
 
 std::vector<Command> JobCommands() {
@@ -250,31 +189,6 @@ std::vector<Command> JobCommands() {
   const Flag seed{"seed", "N", "the same seed gives the same result"};
   const Flag key{"idempotency-key", "KEY", "submitting twice with one key makes one job"};
   return {
-      {"train",
-       "",
-       "Trains an SAE on a model's activations, as a job.",
-       {},
-       {{"id", "NEW", "the new SAE's id", true},
-        {"model", "ID", "the model", true},
-        {"corpus", "ID", "the corpus", true},
-        {"hook", "NAME", "the hook point, e.g. blocks.3.hook_resid_post", true},
-        {"architecture", "NAME", "standard or topk", true},
-        {"d-sae", "N", "number of features", true},
-        {"tokens", "N", "tokens to train on", true},
-        {"k", "K", "topk: active features per token"},
-        {"l1", "X", "standard: weight of the L1 penalty (default: 5)"},
-        {"lr", "X", "learning rate (default: by architecture)"},
-        {"batch-size", "N", "tokens per step (default: 4096)"},
-        {"buffer-tokens", "N", "activations held for shuffling (default: 64 batches)"},
-        {"warmup-steps", "N", "linear rise of the learning rate"},
-        {"decay-steps", "N", "linear fall at the end"},
-        {"auxk", "X", "topk: weight of the dead features' loss (default: 1/32)"},
-        {"dead-after-tokens", "N", "topk: when a feature counts as dead"},
-        {"clip-norm", "X", "clip the gradient's norm (default: 1; 0: not)"},
-        seed,
-        key,
-        wait},
-       Train},
       {"index",
        "",
        "Indexes every feature of an SAE over a corpus, as a job.",
@@ -293,6 +207,18 @@ std::vector<Command> JobCommands() {
       {"job", "list", "Lists the jobs, the newest first.", {}, {}, ListJobs},
       {"job", "show", "Shows a job.", {{"ID"}}, {}, ShowJob},
       {"job", "watch", "Follows a job to its end.", {{"ID"}}, {}, WatchJob},
+      {"job",
+       "advice",
+       "Says what a training's curves show to be going wrong, and what to try.",
+       {{"ID"}},
+       {},
+       JobAdvice},
+      {"job",
+       "metrics",
+       "Shows a job's metrics; with --json their whole course.",
+       {{"ID"}},
+       {{"points", "N", "at most that many points (default: 1000)"}},
+       JobMetrics},
       {"job", "cancel", "Cancels a job.", {{"ID"}}, {}, CancelJob},
   };
 }

@@ -17,8 +17,9 @@ constexpr int kFailure = 1;
 std::vector<Command> AllCommands() {
   std::vector<Command> all;
   for (const auto& group :
-       {CatalogCommands(), SaeCommands(), ImportCommands(), JobCommands(), FeatureCommands(),
-        ActivationCommands(), VectorCommands(), GenerateCommands(), TourCommands()}) {
+       {CatalogCommands(), SaeCommands(), ImportCommands(), CacheCommands(), TrainCommands(),
+        EvaluationCommands(), JobCommands(), FeatureCommands(), ActivationCommands(),
+        VectorCommands(), GenerateCommands(), TourCommands()}) {
     all.insert(all.end(), group.begin(), group.end());
   }
   return all;
@@ -114,7 +115,8 @@ int Run(std::vector<std::string> words) {
   words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(n_words));
   const absl::StatusOr<Args> args = Args::Parse(*command, words);
   if (!args.ok()) {
-    return UsageError(absl::StrCat(args.status().message(), "\nusage: ", command->Usage()));
+    return UsageError(
+        absl::StrCat(args.status().message(), "; see featurescope ", command->name(), " --help"));
   }
   Client client(server);
   Terminal terminal = Terminal::Detect();

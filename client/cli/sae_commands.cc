@@ -19,20 +19,6 @@ using v1::ExploreService;
 
 constexpr absl::Duration kLongCall = absl::Minutes(30);
 
-// Lines "  name  value", names in one column; empty values are left out.
-std::string Properties(const Terminal& terminal,
-                       const std::vector<std::pair<std::string, std::string>>& properties) {
-  size_t width = 0;
-  for (const auto& [name, value] : properties) width = std::max(width, name.size());
-  std::string text;
-  for (const auto& [name, value] : properties) {
-    if (value.empty()) continue;
-    absl::StrAppend(&text, "  ", terminal.Dim(name), std::string(width + 2 - name.size(), ' '),
-                    value, "\n");
-  }
-  return text;
-}
-
 std::string BosRule(const v1::Sae& sae) {
   const std::string rule = sae.prepend_bos() ? "contexts begin with BOS" : "contexts without BOS";
   return sae.prepend_bos_known() ? rule : "the files do not say";

@@ -83,6 +83,19 @@ std::string FormatTable(const Terminal& terminal, const std::vector<std::string>
   return table;
 }
 
+std::string Properties(const Terminal& terminal,
+                       const std::vector<std::pair<std::string, std::string>>& properties) {
+  size_t width = 0;
+  for (const auto& [name, value] : properties) width = std::max(width, name.size());
+  std::string text;
+  for (const auto& [name, value] : properties) {
+    if (value.empty()) continue;
+    absl::StrAppend(&text, "  ", terminal.Dim(name), std::string(width + 2 - name.size(), ' '),
+                    value, "\n");
+  }
+  return text;
+}
+
 std::string FormatNumber(double value, int digits) {
   return absl::StrFormat("%.*g", digits, value);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -26,6 +27,10 @@ struct Terminal {
 // Columns aligned, numbers to the right. `rows` are of the same length as `header`.
 std::string FormatTable(const Terminal& terminal, const std::vector<std::string>& header,
                         const std::vector<std::vector<std::string>>& rows);
+
+// Lines "  name  value", names in one column; empty values are left out.
+std::string Properties(const Terminal& terminal,
+                       const std::vector<std::pair<std::string, std::string>>& properties);
 
 // How many columns a UTF-8 text takes; every code point counts one.
 size_t DisplayWidth(absl::string_view text);

@@ -97,10 +97,10 @@ absl::Status EncodeFile(const Args& args, CommandContext& context, Wanted wanted
   stream->WritesDone();
   RETURN_IF_ERROR(context.client.Explain(stream->Finish()));
   // As x, head by head where it came so; a transcoder's output has a width of its own.
-  out.shape = out.values.size() == x.values.size()
-                  ? x.shape
-                  : std::vector<int64_t>{x.shape[0],
-                                         static_cast<int64_t>(out.values.size() / x.n_rows())};
+  out.shape =
+      out.values.size() == x.values.size()
+          ? x.shape
+          : std::vector<int64_t>{x.shape[0], static_cast<int64_t>(out.values.size() / x.n_rows())};
   std::vector<std::pair<std::string, const Matrix*>> results;
   if (wanted.feature_acts) results.emplace_back("feature_acts", &acts);
   if (wanted.sae_out) results.emplace_back("sae_out", &out);
