@@ -96,7 +96,7 @@ absl::Status ModelReader::ReadPiece(absl::string_view message) {
     return InvalidArgument(path_, ": has more than ", kMaxPieces, " pieces");
   }
   SentencePiece& piece = model_.pieces.emplace_back();
-  RETURN_IF_ERROR(ReadMessage(message, "SentencePiece", [&](const WireField& field) {
+  const auto read_field = [&](const WireField& field) -> absl::Status {
     if (field.number == 1) {
       RETURN_IF_ERROR(Expect(field, Wire::kBytes, "SentencePiece"));
       if (field.bytes.size() > kMaxPieceBytes) {
@@ -116,7 +116,8 @@ absl::Status ModelReader::ReadPiece(absl::string_view message) {
       piece.type = static_cast<Type>(field.varint);
     }
     return absl::OkStatus();
-  }));
+  };
+  RETURN_IF_ERROR(ReadMessage(message, "SentencePiece", read_field));
   if (piece.text.empty()) return InvalidArgument(path_, ": piece ", id, " is empty");
   if (ValidUtf8Prefix(piece.text) < piece.text.size()) {
     return InvalidArgument(Named(id), " is no valid UTF-8");

@@ -79,11 +79,12 @@ class RegexPattern final : public SplitPattern {
   absl::Status ForEachPart(absl::string_view text, OnPart on_part) const override {
     if (text.empty()) return absl::OkStatus();
     size_t gap = 0;
-    RETURN_IF_ERROR(regex_->ForEachMatch(text, [&](size_t begin, size_t end) -> absl::Status {
+    const auto on_match = [&](size_t begin, size_t end) -> absl::Status {
       if (begin > gap) RETURN_IF_ERROR(on_part(gap, begin, false));
       gap = end;
       return on_part(begin, end, true);
-    }));
+    };
+    RETURN_IF_ERROR(regex_->ForEachMatch(text, on_match));
     return gap < text.size() ? on_part(gap, text.size(), false) : absl::OkStatus();
   }
 
