@@ -15,7 +15,7 @@ import { TextView } from "./views/text/TextView";
 
 const JobsView = lazy(() => import("./views/jobs/JobsView"));
 const JobView = lazy(() => import("./views/jobs/JobView"));
-const TrainingForm = lazy(() => import("./views/jobs/TrainingForm"));
+const TrainingForm = lazy(() => import("./views/train/TrainingForm"));
 const IndexingForm = lazy(() => import("./views/jobs/IndexingForm"));
 const AddModelForm = lazy(() => import("./views/add/AddModelForm"));
 const AddSaeForm = lazy(() => import("./views/add/AddSaeForm"));

@@ -1,9 +1,11 @@
 // All reads of the app as TanStack queries. Every call passes its signal on, so that an answer nobody waits
 // for any more is cancelled on the server too.
+import { fromJsonString } from "@bufbuild/protobuf";
 import { queryOptions } from "@tanstack/react-query";
 
 import { FeatureOrder, ListExamplesRequest_Kind } from "../gen/featurescope/v1/features_pb.js";
 import { TopOverText_Score } from "../gen/featurescope/v1/explore_pb.js";
+import { SweepSpecSchema } from "../gen/featurescope/v1/training_pb.js";
 import { catalog, compute_timeout_ms, explore, features, jobs, read_timeout_ms } from "./client";
 
 const reading = (signal: AbortSignal) => ({ signal, timeoutMs: read_timeout_ms });
@@ -184,3 +186,34 @@ export const metricsQuery = (job: string, generation: number) =>
     queryFn: async ({ signal }) => (await jobs.getMetrics({ jobId: job }, reading(signal))).points,
     staleTime: Infinity,
   });
+
+export const presetsQuery = queryOptions({
+  queryKey: ["presets"],
+  queryFn: async ({ signal }) => (await jobs.listPresets({}, reading(signal))).presets,
+  staleTime: Infinity,
+});
+
+// What a training or a sweep would do; `spec` is a SweepSpec as JSON.
+export const planQuery = (spec: string) =>
+  queryOptions({
+    queryKey: ["plan", spec],
+    queryFn: ({ signal }) => jobs.planTraining({ spec: fromJsonString(SweepSpecSchema, spec) }, reading(signal)),
+    enabled: spec !== "",
+  });
+
+export const adviceQuery = (job: string) =>
+  queryOptions({
+    queryKey: ["advice", job],
+    queryFn: async ({ signal }) => (await jobs.getAdvice({ jobId: job }, reading(signal))).advice,
+  });
+
+export const evaluationsQuery = (sae: string) =>
+  queryOptions({
+    queryKey: ["evaluations", sae],
+    queryFn: ({ signal }) => jobs.listEvaluations({ saeId: sae }, reading(signal)),
+  });
+
+export const cachesQuery = queryOptions({
+  queryKey: ["activation caches"],
+  queryFn: async ({ signal }) => (await jobs.listActivationCaches({}, reading(signal))).caches,
+});

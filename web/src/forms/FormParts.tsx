@@ -10,7 +10,8 @@ import styles from "./Form.module.css";
 import type { NumberField } from "./fields";
 import type { Shared } from "./useForm";
 
-function errorOf({ errors, failure }: Shared, name: string): string | undefined {
+// What is wrong with a field: found here, or told by the server.
+export function errorOf({ errors, failure }: Shared, name: string): string | undefined {
   return errors[name] ?? violationOf(failure, name);
 }
 
@@ -151,18 +152,20 @@ interface FormPageProps {
   button: string;
   beside?: ReactNode;
   form: { busy: boolean; error: unknown; known: string[]; onSubmit: (event: FormEvent) => void };
+  // What stands beside the form, or under it where there is no room.
+  aside?: ReactNode;
   children: ReactNode;
 }
 
 // A page with one form. The server's message is shown whole unless all of it already stands at the fields.
-export function FormPage({ title, note, card = "Specification", button, beside, form, children }: FormPageProps) {
+export function FormPage({ title, note, card = "Specification", button, beside, form, aside, children }: FormPageProps) {
   const failure = form.error ? describeError(form.error) : undefined;
   const isAtFields =
     failure !== undefined &&
     failure.violations.length > 0 &&
     failure.violations.every((v) => form.known.some((name) => v.field === name || v.field.endsWith(`.${name}`)));
   return (
-    <div className={styles.form}>
+    <div className={aside === undefined ? styles.form : `${styles.form} ${styles.withAside}`}>
       <header className={styles.head}>
         <h1>{title}</h1>
         {note !== undefined && <p>{note}</p>}
@@ -179,6 +182,7 @@ export function FormPage({ title, note, card = "Specification", button, beside, 
           </div>
         </form>
       </Card>
+      {aside !== undefined && <aside className={styles.aside}>{aside}</aside>}
     </div>
   );
 }

@@ -12,7 +12,6 @@ export interface NumberField {
   min: number;
   max: number;
   whole: boolean;
-  only?: "topk" | "standard";
   advanced?: boolean;
 }
 
