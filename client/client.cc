@@ -64,6 +64,10 @@ absl::Status Client::Explain(const grpc::Status& status) const {
         "no answer from the server at ", address_, " (", status.error_message(),
         "); is it running? Another address is given by --server or FEATURESCOPE_SERVER"));
   }
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+    return absl::UnimplementedError(absl::StrCat(
+        "the server at ", address_, " does not know this call; it is older than this program"));
+  }
   return FromGrpcStatus(status);
 }
 

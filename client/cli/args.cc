@@ -13,30 +13,10 @@
 #include "server/base/status.h"
 
 namespace featurescope {
-
-std::string Command::Usage() const {
-  std::string usage = absl::StrCat("featurescope ", name());
-  for (const Positional& p : positionals) {
-    absl::StrAppend(&usage, " ", p.name, p.repeated ? "..." : "");
-  }
-  for (const Flag& f : flags) {
-    const std::string form =
-        absl::StrCat("--", f.name, f.value_name.empty() ? "" : " ", f.value_name);
-    absl::StrAppend(&usage, f.required ? " " : " [", form, f.required ? "" : "]",
-                    f.repeated ? "..." : "");
-  }
-  absl::StrAppend(&usage, "\n  ", summary, "\n");
-  size_t width = 0;
-  for (const Flag& f : flags) width = std::max(width, f.name.size() + f.value_name.size() + 1);
-  for (const Flag& f : flags) {
-    const std::string form = absl::StrCat(f.name, " ", f.value_name);
-    absl::StrAppend(&usage, "    --", form, std::string(width + 2 - form.size(), ' '), f.help,
-                    "\n");
-  }
-  return usage;
-}
-
 namespace {
+
+// More optional flags than these are only listed, not repeated in the usage line.
+constexpr int kFewFlags = 8;
 
 std::vector<std::string> FlagNames(const Command& command) {
   std::vector<std::string> names;
@@ -52,6 +32,33 @@ bool IsFlag(const Command& command, absl::string_view word) {
 }
 
 }  // namespace
+
+std::string Command::Usage() const {
+  std::string usage = absl::StrCat("featurescope ", name());
+  for (const Positional& p : positionals) {
+    absl::StrAppend(&usage, " ", p.name, p.repeated ? "..." : "");
+  }
+  const auto n_optional =
+      std::count_if(flags.begin(), flags.end(), [](const Flag& f) { return !f.required; });
+  const bool all = n_optional <= kFewFlags;
+  for (const Flag& f : flags) {
+    if (!f.required && !all) continue;
+    const std::string form =
+        absl::StrCat("--", f.name, f.value_name.empty() ? "" : " ", f.value_name);
+    absl::StrAppend(&usage, f.required ? " " : " [", form, f.required ? "" : "]",
+                    f.repeated ? "..." : "");
+  }
+  if (!all) absl::StrAppend(&usage, " [FLAG]...");
+  absl::StrAppend(&usage, "\n  ", summary, "\n");
+  size_t width = 0;
+  for (const Flag& f : flags) width = std::max(width, f.name.size() + f.value_name.size() + 1);
+  for (const Flag& f : flags) {
+    const std::string form = absl::StrCat(f.name, " ", f.value_name);
+    absl::StrAppend(&usage, "    --", form, std::string(width + 2 - form.size(), ' '), f.help,
+                    "\n");
+  }
+  return usage;
+}
 
 absl::StatusOr<Args> Args::Parse(const Command& command, const std::vector<std::string>& words) {
   Args args;

@@ -1,11 +1,10 @@
 // evaluate, evaluation: how good an SAE is on a corpus.
-#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
+#include "client/cli/evaluation_text.h"
 #include "client/cli/job_text.h"
 #include "server/base/status.h"
 
@@ -22,23 +21,6 @@ absl::StatusOr<v1::ListEvaluationsResponse> EvaluationsOf(CommandContext& contex
   RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &JobService::Stub::ListEvaluations,
                                       request, &response));
   return response;
-}
-
-// The metrics in the order of their definitions.
-std::string EvaluationText(const Terminal& terminal, const v1::Evaluation& evaluation,
-                           const v1::ListEvaluationsResponse& response) {
-  std::vector<std::vector<std::string>> rows;
-  for (const v1::MetricDefinition& definition : response.definitions()) {
-    const auto found = evaluation.metrics().find(definition.name());
-    if (found == evaluation.metrics().end()) continue;
-    rows.push_back({definition.name(), FormatNumber(found->second), definition.formula()});
-  }
-  return absl::StrCat(
-      absl::StrFormat("SAE %s on %s: %d tokens of %d contexts\n", evaluation.sae_id(),
-                      evaluation.corpus_id(), evaluation.n_tokens(), evaluation.n_contexts()),
-      FormatTable(terminal, {"metric", "value", "definition"}, rows),
-      "x: the SAE's input, y: its target (x, but for transcoders), y_hat: its output, f: its "
-      "activations, m: the mean of y\n");
 }
 
 absl::Status Evaluate(const Args& args, CommandContext& context) {
@@ -61,7 +43,7 @@ absl::Status Evaluate(const Args& args, CommandContext& context) {
                    EvaluationsOf(context, spec.sae_id()));
   for (const v1::Evaluation& evaluation : response.evaluations()) {
     if (evaluation.job_id() != job.id()) continue;
-    PrintAnswer(context, evaluation, EvaluationText(context.terminal, evaluation, response));
+    PrintAnswer(context, evaluation, EvaluationTable(context.terminal, evaluation, response));
     return absl::OkStatus();
   }
   return NotFound("job ", job.id(), " has ended, but its result is not there: the SAE ",

@@ -22,6 +22,13 @@ std::string TransferText(const v1::Transfer& transfer) {
   return text;
 }
 
+std::string SweepTitle(const v1::SweepSpec& sweep) {
+  const int n = sweep.members_size();
+  if (n == 0) return absl::StrCat("sweep ", sweep.base().sae_id());
+  return absl::StrCat("sweep ", sweep.members(0).sae_id(),
+                      n > 1 ? absl::StrCat(" and ", n - 1, " more") : "");
+}
+
 std::string MetricsText(const v1::Job& job, const std::map<std::string, double>& metrics) {
   std::string prefix;
   std::string text;
@@ -61,9 +68,7 @@ std::string JobTitle(const v1::Job& job) {
     case v1::Job::kTraining:
       return absl::StrCat("train ", job.training().sae_id());
     case v1::Job::kSweep:
-      return absl::StrCat("sweep ", job.sweep().base().sae_id(),
-                          job.sweep().base().sae_id().empty() ? "" : " ", "of ",
-                          job.sweep().members_size(), " SAEs");
+      return SweepTitle(job.sweep());
     case v1::Job::kEvaluation:
       return absl::StrCat("evaluate ", job.evaluation().sae_id(), " on ",
                           job.evaluation().corpus_id());

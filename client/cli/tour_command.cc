@@ -6,7 +6,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "client/cli/commands.h"
+#include "client/cli/evaluation_text.h"
 #include "client/cli/feature_text.h"
+#include "client/cli/training_text.h"
 #include "server/base/status.h"
 
 namespace featurescope {
@@ -134,6 +136,30 @@ absl::Status ShowFit(CommandContext& context, const v1::Sae& sae) {
   return absl::OkStatus();
 }
 
+// How good it was found to be, and what its training's curves advise; nothing where neither is
+// there.
+absl::Status ShowQuality(CommandContext& context, const v1::Sae& sae) {
+  v1::ListEvaluationsRequest request;
+  request.set_sae_id(sae.id());
+  v1::ListEvaluationsResponse response;
+  RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &v1::JobService::Stub::ListEvaluations,
+                                      request, &response));
+  if (response.evaluations_size() > 0) {
+    Print(absl::StrCat("measured ", EvaluationLine(response.evaluations(0)), "\n"));
+  }
+  if (sae.training_job_id().empty()) return absl::OkStatus();
+  const absl::StatusOr<std::vector<v1::Advice>> advice = AdviceOn(context, sae.training_job_id());
+  if (!advice.ok()) {
+    // The job may be gone while its SAE stays.
+    return absl::IsNotFound(advice.status()) ? absl::OkStatus() : advice.status();
+  }
+  for (const v1::Advice& one : *advice) {
+    if (!one.sae_id().empty() && one.sae_id() != sae.id()) continue;
+    Print(absl::StrCat("advice: ", one.evidence(), "; ", one.suggestion(), "\n"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Tour(const Args& args, CommandContext& context) {
   if (context.json) return InvalidArgument("tour is for people; use feature list --json");
   v1::IndexRef index;
@@ -155,6 +181,7 @@ absl::Status Tour(const Args& args, CommandContext& context) {
       sae.id(), info.d_sae(), sae.hook_name(), info.n_alive(), info.mean_l0(),
       info.explained_variance(), FormatCount(static_cast<double>(info.n_tokens()))));
   RETURN_IF_ERROR(ShowFit(context, sae));
+  RETURN_IF_ERROR(ShowQuality(context, sae));
   ASSIGN_OR_RETURN(const std::vector<v1::FeatureStats> features,
                    MostInteresting(context, index, n));
   if (features.empty())

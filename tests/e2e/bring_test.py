@@ -10,7 +10,9 @@ import json
 import pathlib
 import random
 import shutil
+import struct
 import sys
+import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from fake_hub import COMMIT, FakeHub
@@ -20,6 +22,23 @@ from harness import (DEMO, GOLDEN, Server, ServerTest, demo_corpus, max_differen
 HOOK = "blocks.3.hook_resid_post"
 NEXT_HOOK = "blocks.4.hook_resid_pre"
 SAES = GOLDEN / "sae"
+
+
+def stored_zstd(content: bytes) -> bytes:
+    """A zstd frame of stored blocks: what every decoder reads, without a compressor."""
+    frame = struct.pack("<IBI", 0xFD2FB528, 0b1010_0000, len(content))
+    pieces = [content[i:i + 60_000] for i in range(0, len(content), 60_000)] or [b""]
+    for i, piece in enumerate(pieces):
+        frame += struct.pack("<I", (i + 1 == len(pieces)) | len(piece) << 3)[:3] + piece
+    return frame
+
+
+def changed_weights(files: dict[str, bytes], prefix: str, seed: int) -> dict[str, bytes]:
+    """The files without the prefix, their weights of another content, so that no cache has them."""
+    files = {path.removeprefix(prefix): content for path, content in files.items()}
+    weights = bytearray(files["model.safetensors"])
+    weights[-4:] = struct.pack("<f", 0.001 * seed)
+    return {**files, "model.safetensors": bytes(weights)}
 
 
 class SaeFormatTest(ServerTest):
@@ -241,6 +260,13 @@ class CorpusFormatTest(ServerTest):
             writer = csv.writer(out)
             writer.writerow(["id", "body"])
             writer.writerows([i, d] for i, d in enumerate(self.documents))
+        files["jsonl.zst"] = self.dir / "docs.jsonl.zst"
+        files["jsonl.zst"].write_bytes(stored_zstd(files["jsonl"].read_bytes()))
+        files["tsv"] = self.dir / "docs.tsv"
+        with open(files["tsv"], "w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out, delimiter="\t")
+            writer.writerow(["body"])
+            writer.writerows([d] for d in self.documents)
         files["directory"] = self.dir / "docs"
         files["directory"].mkdir()
         for i, document in enumerate(self.documents):
@@ -252,6 +278,8 @@ class CorpusFormatTest(ServerTest):
         files = self.write_all()
         added = {"jsonl": self.server.json("corpus", "add", "jsonl", files["jsonl"]),
                  "csv.gz": self.server.json("corpus", "add", "csv", files["csv.gz"], "--field", "body"),
+                 "jsonl.zst": self.server.json("corpus", "add", "zst", files["jsonl.zst"]),
+                 "tsv": self.server.json("corpus", "add", "tsv", files["tsv"], "--field", "body"),
                  "text": self.server.json("corpus", "add", "dir", files["directory"])}
         for name, corpus in added.items():
             self.assertEqual(corpus["formats"], [name])
@@ -259,6 +287,38 @@ class CorpusFormatTest(ServerTest):
             self.assertEqual(corpus["n_documents"], "60", name)
         self.refused("corpus", "add", "csv2", files["csv.gz"], saying="body")
         self.assertIn("README.md", self.ok("corpus", "add", "dir", files["directory"]))
+
+    def test_settings_of_a_corpus_change_its_tokens(self):
+        text = self.dir / "two.txt"
+        text.write_text("One document.<|endoftext|>Another document.")
+        whole = self.server.json("corpus", "add", "whole", text)
+        cut = self.server.json("corpus", "add", "cut-by-separator", text, "--separator", "<|endoftext|>")
+        self.assertEqual((whole["n_documents"], cut["n_documents"]), ("1", "2"))
+        bare = self.server.json("corpus", "add", "bare", text, "--separator", "<|endoftext|>", "--no-bos")
+        self.assertLess(int(bare["n_tokens"]), int(cut["n_tokens"]))
+        ended = self.server.json("corpus", "add", "ended", text, "--separator", "<|endoftext|>", "--append-eos")
+        self.assertGreater(int(ended["n_tokens"]), int(cut["n_tokens"]))
+        table = self.dir / "quotes.csv"
+        table.write_text('text\n"quoted, and one"\n')
+        quoted = self.server.json("corpus", "add", "quoted", table)
+        table.write_text('text\n"open quote\nand another line\n')
+        self.refused("corpus", "add", "unquoted", table, saying="quotes.csv")
+        self.assertEqual(self.server.json("corpus", "add", "unquoted", table, "--no-csv-quotes")["n_documents"], "2")
+        self.assertEqual(quoted["n_documents"], "1")
+        odd = self.dir / "documents.data"
+        odd.write_text('{"text": "a"}\n')
+        self.refused("corpus", "add", "odd", odd, saying="format")
+        self.assertEqual(self.server.json("corpus", "add", "odd", odd, "--format", "jsonl")["formats"], ["jsonl"])
+
+    def test_damaged_archives_are_named(self):
+        lines = "".join(json.dumps({"text": d}) + "\n" for d in self.documents).encode()
+        for name, content in (("cut.jsonl.gz", gzip.compress(lines)[:-500]), ("noise.jsonl.gz", b"\x1f\x8b" + bytes(200)),
+                              ("cut.jsonl.zst", stored_zstd(lines)[:-500]), ("text.jsonl.zst", lines)):
+            with self.subTest(name):
+                (self.dir / name).write_bytes(content)
+                self.refused("corpus", "add", "damaged", self.dir / name, saying=name)
+        self.refused("corpus", "show", "damaged", saying="unknown command")
+        self.assertNotIn("damaged", self.ok("corpus", "list"))
 
     def test_layouts_and_held_out_documents(self):
         path = self.dir / "layouts.jsonl"
@@ -338,6 +398,54 @@ class PullTest(ServerTest):
         self.ok("model", "pull", "org/broken", "--wait")
         self.assertEqual(self.hub.cut_off_once, 0, "the fault did not happen")
 
+    def test_a_busy_hub_is_waited_for(self):
+        self.hub.add_directory("org/busy", GOLDEN / "lm" / "llama")
+        self.hub.busy = 2
+        self.ok("model", "pull", "org/busy", "--wait")
+        self.assertEqual(self.hub.busy, 0, "the fault did not happen")
+
+    def test_what_arrives_damaged_is_fetched_again_and_never_used(self):
+        self.hub.add_directory("org/damaged", GOLDEN / "lm" / "llama", "once/")
+        self.hub.repos["org/damaged"] = changed_weights(self.hub.repos.pop("org/damaged"), "once/", 1)
+        self.hub.damaged = 1
+        self.ok("model", "pull", "org/damaged", "--wait")
+        self.hub.repos["org/spoilt"] = changed_weights(self.hub.repos["org/damaged"], "", 2)
+        self.hub.damaged = 1000
+        try:
+            self.refused("model", "pull", "org/spoilt", "--wait", saying="hash")
+        finally:
+            self.hub.damaged = 0
+        self.refused("model", "show", "spoilt", saying="spoilt")
+        self.ok("model", "pull", "org/spoilt", "--wait")
+
+    def test_a_killed_server_continues_the_download_where_it_was(self):
+        self.hub.add_directory("org/killed", GOLDEN / "lm" / "llama")
+        self.hub.repos["org/killed"] = changed_weights(self.hub.repos["org/killed"], "", 3)
+        self.hub.ranges.clear()
+        self.hub.hold_after = 20_000
+        job = self.server.json("model", "pull", "org/killed")["id"]
+        incomplete = lambda: list((self.dir / "hf" / "hub" / "models--org--killed" / "blobs").glob("*.incomplete"))
+        wait_for(lambda: any(p.stat().st_size >= 20_000 for p in incomplete()), what="half a file")
+        self.server.kill()
+        self.hub.hold_after = 0
+        self.hub.released.set()
+        self.hub.released = threading.Event()
+        self.server.start()
+        self.ok("job", "watch", job)
+        self.assertTrue(any(asked.startswith("bytes=") and asked != "bytes=0-" for asked in self.hub.ranges),
+                        self.hub.ranges)
+        self.ok("generate", "--model", "killed", "--tokens", "1,2,3", "--max-tokens", 2)
+
+    def test_gated_repositories_and_patterns_say_what_they_are(self):
+        self.hub.add_directory("org/gated", GOLDEN / "lm" / "llama")
+        self.hub.gated.add("org/gated")
+        self.refused("model", "pull", "org/gated", "--wait", saying="gated")
+        self.hub.add_directory("org/some", GOLDEN / "lm" / "gpt2")
+        self.refused("model", "pull", "org/some", "--include", "*.bin", "--wait", saying="*.bin")
+        self.ok("model", "pull", "org/some", "--include", "*.json", "--include", "*.safetensors", "--revision", COMMIT,
+                "--wait")
+        self.assertEqual(self.server.json("model", "show", "some")["source"], f"org/some@{COMMIT}")
+
     def test_a_path_in_the_cache_is_known_as_well(self):
         self.ok("model", "pull", "openai-community/gpt2", "--wait")
         self.ok("sae", "pull", "gpt2-small-res-jb/blocks.2.hook_resid_pre", "--id", "pulled", "--wait")
@@ -364,6 +472,30 @@ class PullTest(ServerTest):
         again = self.server.json("model", "pull", "openai-community/gpt2", "--id", "beside", "--idempotency-key", "one")
         self.assertEqual(done["id"], again["id"])
         wait_for(lambda: self.server.json("job", "show", done["id"])["state"] == "SUCCEEDED", what="the import")
+
+
+class OfflineTest(ServerTest):
+    """HF_HUB_OFFLINE: what the cache has, and nothing else."""
+
+    def test_what_is_in_the_cache_needs_no_hub(self):
+        hub = FakeHub()
+        hub.add_directory("org/known", GOLDEN / "lm" / "gpt2")
+        home = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(self.dir / "hf-offline")}
+        online = Server(self.bin_dir, str(self.dir / "online"), environment=home)
+        self.assertEqual(online.run("model", "pull", "org/known", "--wait").returncode, 0)
+        online.kill()
+        asked = len(hub.requests)
+        offline = Server(self.bin_dir, str(self.dir / "offline"), environment={**home, "HF_HUB_OFFLINE": "1"})
+        try:
+            done = offline.run("model", "pull", "org/known", "--wait")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            unknown = offline.run("model", "pull", "org/unknown", "--wait")
+            self.assertNotEqual(unknown.returncode, 0)
+            self.assertIn("HF_HUB_OFFLINE", unknown.stderr)
+            self.assertEqual(len(hub.requests), asked)
+        finally:
+            offline.kill()
+            hub.close()
 
 
 class PrivateHubTest(ServerTest):
@@ -397,6 +529,8 @@ class RootsTest(ServerTest):
         cls.server = Server(cls.bin_dir, str(cls.dir / "data"), "--roots", str(cls.inside))
         shutil.copytree(GOLDEN / "lm" / "gpt2", cls.inside / "gpt2")
         cls.server.json("model", "add", "host", cls.inside / "gpt2")
+        shutil.copytree(DEMO, cls.inside / "reader")
+        cls.server.json("model", "add", "reader", cls.inside / "reader")
         shutil.copytree(SAES / "saelens" / "v6_topk", cls.inside / "sae")
         cls.server.json("sae", "add", "sae", cls.inside / "sae", "--model", "host", "--any-width")
 
@@ -411,7 +545,10 @@ class RootsTest(ServerTest):
                 self.refused("sae", "add", "s", root / "sae", "--model", "host", "--any-width", saying="outside the allowed roots")
                 self.refused("sae", "add", "s", root / "sae" / "cfg.json", "--model", "host", "--any-width",
                              saying="outside the allowed roots")
-                self.refused("corpus", "add", "c", root / "text.txt", "--model", "host", saying="")
+                self.refused("corpus", "add", "c", root / "text.txt", "--model", "reader", saying="outside the allowed roots")
+                self.refused("train", "--id", "t", "--model", "host", "--hook", "blocks.1.hook_resid_post", "--d-sae", 8,
+                             "--k", 2, "--tokens", 100, "--activations", root / "text.txt",
+                             saying="outside the allowed roots")
                 self.refused("sae", "export", "sae", "--out", root / "new", saying="outside the allowed roots")
         self.assertFalse((self.outside / "new").exists())
 
@@ -428,6 +565,12 @@ class RootsTest(ServerTest):
                     (directory / file).symlink_to(hidden)
                     self.refused("sae", "add", "s", directory, "--model", "host", "--any-width",
                                  saying="outside the allowed roots")
+        documents = self.inside / "documents"
+        documents.mkdir()
+        (documents / "fine.txt").write_text("fine")
+        (self.outside / "secret.txt").write_text("secret")
+        (documents / "link.txt").symlink_to(self.outside / "secret.txt")
+        self.refused("corpus", "add", "c", documents, "--model", "reader", saying="outside the allowed roots")
         model = self.inside / "linked-model"
         shutil.copytree(GOLDEN / "lm" / "gpt2", model)
         shutil.move(model / "model.safetensors", self.outside / "weights")

@@ -1,6 +1,7 @@
 """A hub on this machine: repositories from directories, served as huggingface.co serves them.
 
-Large files lie behind a redirect to another origin, as on its CDN; a file may be cut off or refused once.
+Large files lie behind a redirect to another origin, as on its CDN. It can be busy, cut a file off, damage it, or
+stop in the middle of it.
 """
 
 import hashlib
@@ -19,8 +20,14 @@ class FakeHub:
     def __init__(self):
         self.repos: dict[str, dict[str, bytes]] = {}
         self.token = ""  # needed for everything; empty: public
+        self.gated: set[str] = set()  # repositories that nobody may read
         self.cut_off_once = 0  # of the next large file, only that many bytes are sent
+        self.busy = 0  # that many requests are answered with 429
+        self.damaged = 0  # that many large files arrive with a wrong byte
+        self.hold_after = 0  # of every large file only that many bytes are sent until `released`
+        self.released = threading.Event()
         self.requests: list[str] = []
+        self.ranges: list[str] = []  # asked for, of large files
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,6 +48,7 @@ class FakeHub:
         self.endpoint, self.cdn = (f"http://127.0.0.1:{s.server_address[1]}" for s in self.servers)
 
     def close(self) -> None:
+        self.released.set()
         for server in self.servers:
             server.shutdown()
             server.server_close()
@@ -54,6 +62,9 @@ class FakeHub:
     def answer(self, request, with_body: bool) -> None:
         url = urllib.parse.urlsplit(request.path)
         self.requests.append(f"{request.command} {url.path}")
+        if self.busy > 0:
+            self.busy -= 1
+            return self.send(request, 429, {"Retry-After": "1", "Content-Length": "0"}, b"")
         parts = urllib.parse.unquote(url.path).strip("/").split("/")
         if parts[0] == "lfs":
             return self.send_content(request, self.blob(parts[1]), with_body)
@@ -62,6 +73,8 @@ class FakeHub:
         files = self.repos.get(f"{org}/{name}")
         if files is None or (self.token and request.headers.get("Authorization") != f"Bearer {self.token}"):
             return self.error(request, 401, "RepoNotFound")
+        if f"{org}/{name}" in self.gated and not is_api:
+            return self.error(request, 403, "GatedRepo")
         if is_api and rest[0] == "revision":
             return self.error(request, 404, "RevisionNotFound") if rest[1] not in ("main", COMMIT) else \
                 self.send_json(request, {"id": f"{org}/{name}", "sha": COMMIT})
@@ -87,6 +100,7 @@ class FakeHub:
 
     def send_content(self, request, content: bytes, with_body: bool, headers: dict | None = None) -> None:
         start = 0
+        large = is_large(content) and with_body
         asked = request.headers.get("Range", "")
         if asked.startswith("bytes="):
             start = int(asked[len("bytes="):].split("-")[0])
@@ -94,9 +108,19 @@ class FakeHub:
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         body = content[start:] if with_body else b""
-        if self.cut_off_once and is_large(content) and with_body:
+        if large:
+            self.ranges.append(asked)
+        if large and self.cut_off_once:
             body, self.cut_off_once = body[:self.cut_off_once], 0
             request.close_connection = True
+        if large and self.damaged > 0:
+            self.damaged -= 1
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if large and self.hold_after and not self.released.is_set():
+            self.send(request, 206 if start else 200, headers, body[:self.hold_after])
+            self.released.wait(300)
+            request.close_connection = True
+            return
         self.send(request, 206 if start else 200, headers, body)
 
     def send_json(self, request, value) -> None:

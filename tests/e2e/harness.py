@@ -126,7 +126,8 @@ def run_tests(module) -> None:
     if args.k:
         loader.testNamePatterns = [f"*{args.k}*"]
     result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromModule(module))
-    failed = len(result.failures) + len(result.errors)
+    # Of a test's subtests several may fail, and it is one test.
+    failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})
     print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
     sys.exit(1 if failed else 0)
 
