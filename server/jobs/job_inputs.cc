@@ -81,21 +81,6 @@ absl::Status OpenActivations(Catalog* catalog, const TrainingJob& job, TrainingI
   return absl::OkStatus();
 }
 
-absl::Status LoadSpecialTokens(Catalog* catalog, const ModelRow& model, TrainingInputs* inputs) {
-  if (!model.has_tokenizer) {
-    const ModelConfig& config = inputs->model->config();
-    inputs->special_tokens = config.eos_ids;
-    if (config.bos_id) inputs->special_tokens.push_back(*config.bos_id);
-    return absl::OkStatus();
-  }
-  ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer,
-                   catalog->LoadedTokenizer(model.id));
-  for (uint32_t id = 0; id < tokenizer->vocab_size(); ++id) {
-    if (tokenizer->IsSpecial(id)) inputs->special_tokens.push_back(id);
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status CheckTokenizer(const CorpusRow& corpus, const ModelRow& model) {
@@ -132,7 +117,7 @@ absl::StatusOr<TrainingInputs> LoadTrainingInputs(Catalog* catalog, const Traini
     inputs.more_corpora.push_back({std::move(more.tokens), mixed.weight});
   }
   ASSIGN_OR_RETURN(inputs.model, catalog->LoadedModel(job.model_id));
-  RETURN_IF_ERROR(LoadSpecialTokens(catalog, model, &inputs));
+  ASSIGN_OR_RETURN(inputs.special_tokens, SpecialTokensOf(catalog, model, *inputs.model));
   return inputs;
 }
 

@@ -7,6 +7,7 @@
 #include "server/base/status.h"
 #include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
+#include "server/jobs/training_job.h"
 
 namespace featurescope {
 
@@ -14,27 +15,6 @@ JobQueue::JobQueue(Catalog* catalog)
     : catalog_(catalog), watchers_(std::make_unique<JobWatchers>()) {}
 
 JobQueue::~JobQueue() = default;
-
-absl::Status JobQueue::CheckTokenizer(const CorpusRow& corpus, const ModelRow& model) const {
-  if (corpus.model_id == model.id || corpus.tokenizer_hash == model.tokenizer_hash) {
-    return absl::OkStatus();
-  }
-  return FailedPrecondition("corpus \"", corpus.id, "\" was tokenised for model \"",
-                            corpus.model_id, "\", whose tokenizer is not that of model \"",
-                            model.id, "\"");
-}
-
-absl::Status JobQueue::CheckTraining(const TrainingJob& job) const {
-  RETURN_IF_ERROR(CheckId(job.sae_id, "the new SAE's id"));
-  ASSIGN_OR_RETURN(const ModelRow model, catalog_->GetModel(job.model_id));
-  ASSIGN_OR_RETURN(const CorpusRow corpus, catalog_->GetCorpus(job.corpus_id));
-  RETURN_IF_ERROR(CheckTokenizer(corpus, model));
-  if (catalog_->GetSae(job.sae_id).ok()) {
-    return AlreadyExists("SAE \"", job.sae_id, "\" exists; train it under another id");
-  }
-  ASSIGN_OR_RETURN(const TrainingInputs inputs, LoadTrainingInputs(catalog_, job));
-  return Resolve(job.training, inputs).status();
-}
 
 absl::Status JobQueue::CheckIndexing(const IndexingJob& job, std::string* model_id) const {
   ASSIGN_OR_RETURN(const SaeRow sae, catalog_->GetSae(job.sae_id));
@@ -61,13 +41,34 @@ absl::StatusOr<JobRow> JobQueue::SubmitTraining(const TrainingJob& job,
   submission.kind = kTrainingKind;
   submission.spec = ToJson(job);
   submission.idempotency_key = std::string(idempotency_key);
-  submission.target = absl::StrCat("sae:", job.sae_id);
-  submission.uses = {absl::StrCat("model:", job.model_id), absl::StrCat("corpus:", job.corpus_id)};
-  // A repeated call finds its own job, and by then perhaps the SAE that it made.
+  return SubmitTrainings({&job, 1}, std::move(submission));
+}
+
+absl::StatusOr<JobRow> JobQueue::SubmitSweep(const SweepJob& job,
+                                             absl::string_view idempotency_key) {
+  JobSubmission submission;
+  submission.kind = kSweepKind;
+  submission.spec = ToJson(job);
+  submission.idempotency_key = std::string(idempotency_key);
+  return SubmitTrainings(job.members, std::move(submission));
+}
+
+absl::StatusOr<JobRow> JobQueue::SubmitTrainings(absl::Span<const TrainingJob> members,
+                                                 JobSubmission submission) {
+  // A repeated call finds its own job, and by then perhaps the SAEs that it made.
   ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
                    catalog_->state().FindSubmitted(submission));
   if (submitted) return *submitted;
-  RETURN_IF_ERROR(CheckTraining(job));
+  RETURN_IF_ERROR(MakeTrainingPlan(catalog_, members).status());
+  for (const TrainingJob& member : members) {
+    std::string target = absl::StrCat("sae:", member.sae_id);
+    if (submission.target.empty()) {
+      submission.target = std::move(target);
+    } else {
+      submission.more_targets.push_back(std::move(target));
+    }
+  }
+  submission.uses = ResourcesOf(members[0]);
   return Submit(submission);
 }
 

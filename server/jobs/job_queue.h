@@ -32,13 +32,15 @@ class JobQueue {
   // Answer once the job is on disk. The same key with the same specification gives the job that
   // exists.
   //   errors  NotFound            the model, SAE or corpus
-  //           InvalidArgument     a field; the message names it with value and range
+  //           InvalidArgument     a field; the message names it with value and range (a training or
+  //                               sweep: those of MakeTrainingPlan)
   //           FailedPrecondition  the corpus was made with another tokenizer; the SAE is for
   //           vectors
   //                               only
   //           AlreadyExists       the key with another specification; the new SAE's id is taken;
   //                               an unfinished job makes the same
   absl::StatusOr<JobRow> SubmitTraining(const TrainingJob& job, absl::string_view idempotency_key);
+  absl::StatusOr<JobRow> SubmitSweep(const SweepJob& job, absl::string_view idempotency_key);
   absl::StatusOr<JobRow> SubmitIndexing(const IndexingJob& job, absl::string_view idempotency_key);
   absl::StatusOr<JobRow> SubmitEvaluation(const EvaluationJob& job,
                                           absl::string_view idempotency_key);
@@ -81,10 +83,9 @@ class JobQueue {
   void PublishState(absl::string_view job_id) const;
 
  private:
-  absl::Status CheckTraining(const TrainingJob& job) const;
   absl::Status CheckIndexing(const IndexingJob& job, std::string* model_id) const;
-  // The corpus was tokenised as the model does it.
-  absl::Status CheckTokenizer(const CorpusRow& corpus, const ModelRow& model) const;
+  absl::StatusOr<JobRow> SubmitTrainings(absl::Span<const TrainingJob> members,
+                                         JobSubmission submission);
   absl::StatusOr<JobRow> Submit(const JobSubmission& submission);
   void Wake() const;
 

@@ -17,6 +17,7 @@
 #include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
 #include "server/jobs/job_report.h"
+#include "server/jobs/training_job.h"
 
 namespace featurescope {
 namespace {
@@ -38,20 +39,6 @@ bool MayPass(const absl::Status& status) {
     if (absl::StrContains(status.message(), sign)) return true;
   }
   return false;
-}
-
-// Trains, and makes the result an entry of the catalog. What a run before a crash has finished is
-// not done again.
-absl::Status RunTrainingJob(Catalog* catalog, const JobRow& job, const RunContext& context,
-                            const std::string& result_dir) {
-  ASSIGN_OR_RETURN(const TrainingJob training, TrainingJobFromJson(job.spec));
-  const auto made = catalog->GetSae(training.sae_id);
-  if (made.ok() && made->training_job_id == job.id) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const TrainingInputs inputs, LoadTrainingInputs(catalog, training));
-  RETURN_IF_ERROR(RunTraining(inputs, training.training, context, result_dir));
-  return catalog
-      ->AdoptSae(training.sae_id, result_dir, training.model_id, training.hook_name, job.id)
-      .status();
 }
 
 absl::Status RunIndexingJob(Catalog* catalog, const JobRow& job, const RunContext& context) {
@@ -150,7 +137,9 @@ void JobRunner::RunOne(const JobRow& job) {
     if (status.ok()) status = EnsureDir(context.work_dir);
     if (status.ok()) status = cancel.Check();
     if (status.ok() && job.kind == kTrainingKind) {
-      status = RunTrainingJob(&catalog, job, context, JoinPath(catalog.JobDir(job.id), "result"));
+      status = RunTrainingJob(&catalog, job, context);
+    } else if (status.ok() && job.kind == kSweepKind) {
+      status = RunSweepJob(&catalog, job, context);
     } else if (status.ok() && job.kind == kIndexingKind) {
       status = RunIndexingJob(&catalog, job, context);
     } else if (status.ok() && job.kind == kEvaluationKind) {

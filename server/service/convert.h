@@ -1,4 +1,5 @@
-// Between the contract's messages and the core's structs. No logic beyond that.
+// Between the contract's messages and the core's structs. No logic beyond that. Training's
+// specifications are in training_spec.h.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -43,7 +44,6 @@ void ToProto(const IndexInfoRow& row, v1::IndexInfo* out);
 absl::Status ToProto(const JobRow& row, v1::Job* out);
 void ToProto(const GenerateEvent& event, const v1::GenerateRequest& request,
              v1::GenerateResponse* out);
-void ToProto(const TrainingJob& job, v1::TrainingSpec* out);
 void ToProto(const IndexingJob& job, v1::IndexingSpec* out);
 void ToProto(const ImportJob& job, v1::ImportSpec* out);
 void ToProto(const EvaluationJob& job, v1::EvaluationSpec* out);
@@ -56,7 +56,6 @@ SparseActivations FromProto(const v1::SparseRows& rows);
 std::vector<ChatMessage> FromProto(
     const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages);
 SamplingOptions FromProto(const v1::Sampling& sampling);
-TrainingJob FromProto(const v1::TrainingSpec& spec);
 IndexingJob FromProto(const v1::IndexingSpec& spec);
 // errors  InvalidArgument  an unknown part
 absl::StatusOr<EvaluationJob> FromProto(const v1::EvaluationSpec& spec);

@@ -1,6 +1,7 @@
 // Jobs and their specifications between the contract and the core.
 #include "server/base/status.h"
 #include "server/service/convert.h"
+#include "server/service/training_spec.h"
 
 namespace featurescope {
 namespace {
@@ -48,59 +49,6 @@ absl::StatusOr<JobState> FromProto(v1::JobState state) {
       return InvalidField("states", "states holds ", static_cast<int>(state),
                           ", which is no job state");
   }
-}
-
-TrainingJob FromProto(const v1::TrainingSpec& spec) {
-  TrainingJob job;
-  job.sae_id = spec.sae_id();
-  job.model_id = spec.model_id();
-  job.corpus_id = spec.corpus_id();
-  job.hook_name = spec.hook_name();
-  TrainingSpec& training = job.training;
-  training.architecture = spec.architecture();
-  training.d_sae = spec.d_sae();
-  training.k = spec.k();
-  training.tokens = spec.tokens();
-  training.batch_size = spec.batch_size();
-  training.seed = spec.seed();
-  training.learning_rate = spec.learning_rate();
-  training.lr_warmup_steps = Optional<int64_t>(spec.has_lr_warmup_steps(), spec.lr_warmup_steps());
-  training.lr_decay_steps = Optional<int64_t>(spec.has_lr_decay_steps(), spec.lr_decay_steps());
-  training.clip_norm = Optional(spec.has_clip_norm(), spec.clip_norm());
-  training.l1_coefficient = spec.l1_coefficient();
-  training.l1_warmup_steps = Optional<int64_t>(spec.has_l1_warmup_steps(), spec.l1_warmup_steps());
-  training.auxk_coefficient = Optional(spec.has_auxk_coefficient(), spec.auxk_coefficient());
-  training.dead_after_tokens = spec.dead_after_tokens();
-  training.buffer_tokens = spec.buffer_tokens();
-  training.checkpoint_seconds = spec.checkpoint_seconds();
-  return job;
-}
-
-void ToProto(const TrainingJob& job, v1::TrainingSpec* out) {
-  out->set_sae_id(job.sae_id);
-  out->set_model_id(job.model_id);
-  out->set_corpus_id(job.corpus_id);
-  out->set_hook_name(job.hook_name);
-  const TrainingSpec& training = job.training;
-  out->set_architecture(training.architecture);
-  out->set_d_sae(static_cast<uint32_t>(training.d_sae));
-  out->set_k(static_cast<uint32_t>(training.k));
-  out->set_tokens(training.tokens);
-  out->set_batch_size(static_cast<uint32_t>(training.batch_size));
-  out->set_seed(training.seed);
-  out->set_learning_rate(training.learning_rate);
-  if (training.lr_warmup_steps)
-    out->set_lr_warmup_steps(static_cast<uint32_t>(*training.lr_warmup_steps));
-  if (training.lr_decay_steps)
-    out->set_lr_decay_steps(static_cast<uint32_t>(*training.lr_decay_steps));
-  if (training.clip_norm) out->set_clip_norm(*training.clip_norm);
-  out->set_l1_coefficient(training.l1_coefficient);
-  if (training.l1_warmup_steps)
-    out->set_l1_warmup_steps(static_cast<uint32_t>(*training.l1_warmup_steps));
-  if (training.auxk_coefficient) out->set_auxk_coefficient(*training.auxk_coefficient);
-  out->set_dead_after_tokens(training.dead_after_tokens);
-  out->set_buffer_tokens(training.buffer_tokens);
-  out->set_checkpoint_seconds(static_cast<uint32_t>(training.checkpoint_seconds));
 }
 
 IndexingJob FromProto(const v1::IndexingSpec& spec) {
@@ -195,6 +143,9 @@ absl::Status ToProto(const JobRow& row, v1::Job* out) {
   if (row.kind == kTrainingKind) {
     ASSIGN_OR_RETURN(const TrainingJob job, TrainingJobFromJson(row.spec));
     ToProto(job, out->mutable_training());
+  } else if (row.kind == kSweepKind) {
+    ASSIGN_OR_RETURN(const SweepJob job, SweepJobFromJson(row.spec));
+    ToProto(job, out->mutable_sweep());
   } else if (row.kind == kIndexingKind) {
     ASSIGN_OR_RETURN(const IndexingJob job, IndexingJobFromJson(row.spec));
     ToProto(job, out->mutable_indexing());

@@ -1,7 +1,10 @@
 // JobService: training, indexing and importing as durable jobs.
 #include "server/base/status.h"
+#include "server/jobs/job_advice.h"
+#include "server/jobs/training_job.h"
 #include "server/service/convert.h"
 #include "server/service/services.h"
+#include "server/service/training_spec.h"
 
 namespace featurescope {
 namespace {
@@ -24,6 +27,26 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                         v1::Job* response) override {
     return StartUnary(this, rpc_, "Job.SubmitTraining", context, request, response,
                       &JobServiceImpl::DoSubmitTraining);
+  }
+  Unary* SubmitSweep(Context* context, const v1::SubmitSweepRequest* request,
+                     v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitSweep", context, request, response,
+                      &JobServiceImpl::DoSubmitSweep);
+  }
+  Unary* PlanTraining(Context* context, const v1::PlanTrainingRequest* request,
+                      v1::TrainingPlan* response) override {
+    return StartUnary(this, rpc_, "Job.PlanTraining", context, request, response,
+                      &JobServiceImpl::DoPlanTraining);
+  }
+  Unary* ListPresets(Context* context, const v1::ListPresetsRequest* request,
+                     v1::ListPresetsResponse* response) override {
+    return StartUnary(this, rpc_, "Job.ListPresets", context, request, response,
+                      &JobServiceImpl::DoListPresets);
+  }
+  Unary* GetAdvice(Context* context, const v1::GetAdviceRequest* request,
+                   v1::GetAdviceResponse* response) override {
+    return StartUnary(this, rpc_, "Job.GetAdvice", context, request, response,
+                      &JobServiceImpl::DoGetAdvice);
   }
   Unary* SubmitIndexing(Context* context, const v1::SubmitIndexingRequest* request,
                         v1::Job* response) override {
@@ -73,9 +96,42 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
  private:
   absl::Status DoSubmitTraining(const v1::SubmitTrainingRequest& request, v1::Job* response,
                                 const CallContext&) {
-    ASSIGN_OR_RETURN(const JobRow row,
-                     jobs_.SubmitTraining(FromProto(request.spec()), request.idempotency_key()));
+    ASSIGN_OR_RETURN(const TrainingJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitTraining(job, request.idempotency_key()));
     return ToProto(row, response);
+  }
+
+  absl::Status DoSubmitSweep(const v1::SubmitSweepRequest& request, v1::Job* response,
+                             const CallContext&) {
+    if (request.spec().members().empty()) {
+      return InvalidField("members", "a sweep without members; 1 to ", kMaxSweepMembers,
+                          " are possible");
+    }
+    ASSIGN_OR_RETURN(const SweepJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitSweep(job, request.idempotency_key()));
+    return ToProto(row, response);
+  }
+
+  absl::Status DoPlanTraining(const v1::PlanTrainingRequest& request, v1::TrainingPlan* response,
+                              const CallContext&) {
+    ASSIGN_OR_RETURN(const SweepJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const TrainingPlan plan, MakeTrainingPlan(&jobs_.catalog(), job.members));
+    ToProto(plan, response);
+    return absl::OkStatus();
+  }
+
+  absl::Status DoListPresets(const v1::ListPresetsRequest&, v1::ListPresetsResponse* response,
+                             const CallContext&) {
+    for (const Preset& preset : AllPresets()) ToProto(preset, response->add_presets());
+    return absl::OkStatus();
+  }
+
+  absl::Status DoGetAdvice(const v1::GetAdviceRequest& request, v1::GetAdviceResponse* response,
+                           const CallContext&) {
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.Get(request.job_id()));
+    ASSIGN_OR_RETURN(const std::vector<MemberAdvice> advice, AdviseOnJob(&jobs_.catalog(), row));
+    for (const MemberAdvice& each : advice) ToProto(each, response->add_advice());
+    return absl::OkStatus();
   }
 
   absl::Status DoSubmitIndexing(const v1::SubmitIndexingRequest& request, v1::Job* response,

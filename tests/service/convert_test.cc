@@ -34,31 +34,6 @@ void FillEveryField(Message* message) {
   }
 }
 
-TEST(ConvertTest, EveryFieldOfATrainingSpecSurvivesBothWaysAndTheQueue) {
-  v1::TrainingSpec spec;
-  FillEveryField(&spec);
-  const TrainingJob job = FromProto(spec);
-  absl::StatusOr<TrainingJob> stored = TrainingJobFromJson(ToJson(job));
-  ASSERT_TRUE(stored.ok()) << stored.status();
-  v1::TrainingSpec back;
-  ToProto(*stored, &back);
-  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, back))
-      << spec.DebugString() << "\n"
-      << back.DebugString();
-}
-
-TEST(ConvertTest, UnsetFieldsOfATrainingSpecStayUnset) {
-  v1::TrainingSpec spec;
-  const TrainingJob job = FromProto(spec);
-  EXPECT_FALSE(job.training.clip_norm.has_value());
-  EXPECT_FALSE(job.training.auxk_coefficient.has_value());
-  spec.set_clip_norm(0);
-  spec.set_auxk_coefficient(0);
-  const TrainingJob zeros = FromProto(spec);
-  EXPECT_EQ(zeros.training.clip_norm, 0);
-  EXPECT_EQ(zeros.training.auxk_coefficient, 0);
-}
-
 TEST(ConvertTest, EveryFieldOfAnIndexingSpecSurvivesBothWays) {
   v1::IndexingSpec spec;
   FillEveryField(&spec);

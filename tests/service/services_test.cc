@@ -148,7 +148,7 @@ class ServicesTest : public ::testing::Test {
     rpc_ = RpcServer::Start(rpc, std::move(dependencies)).value();
     // No imports: nothing here asks a hub.
     JobRunnerOptions runner;
-    runner.kinds = {kTrainingKind, kIndexingKind};
+    runner.kinds = {kTrainingKind, kSweepKind, kIndexingKind};
     runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), runner);
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -334,7 +334,7 @@ struct Filling {
   bool real_ids;     // else ids are `text` too
   uint64_t integer;
   double real;
-  int elements;  // of repeated fields
+  int elements;  // of repeated fields; a fifth of it in each message within
 };
 
 std::string TextFor(const FieldDescriptor& field, const Filling& filling) {
@@ -355,8 +355,10 @@ void Fill(Message* message, const Filling& filling, int depth = 0) {
 void FillField(Message* message, const FieldDescriptor* field, const Filling& filling, int depth) {
   const auto* reflection = message->GetReflection();
   const bool repeated = field->is_repeated();
+  int elements = filling.elements;
+  for (int i = 0; i < depth; ++i) elements = std::max(elements / 5, 1);
   const auto integer = [&](auto zero) { return static_cast<decltype(zero)>(filling.integer); };
-  for (int i = 0; i < (repeated ? filling.elements : 1); ++i) {
+  for (int i = 0; i < (repeated ? elements : 1); ++i) {
     switch (field->cpp_type()) {
 #define FILL(TYPE, NAME, VALUE)                     \
   case FieldDescriptor::CPPTYPE_##TYPE:             \
