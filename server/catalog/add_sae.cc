@@ -181,9 +181,11 @@ absl::StatusOr<SaeRow> Catalog::AddSae(absl::string_view id, const std::string& 
   if (!options.model_id.empty()) RETURN_IF_ERROR(GetModel(options.model_id).status());
   const Reservation reservation(this, absl::StrCat("sae:", id));
 
+  std::vector<std::string> roots = RootsFor(options.source);
+  roots.push_back(JoinPath(data_dir_, "checkpoints"));
   ASSIGN_OR_RETURN(StagingDir staging, StagingDir::Create(JoinPath(data_dir_, "saes")));
   ASSIGN_OR_RETURN(const std::string main_file,
-                   ImportSaeFiles(path, staging.path(), RootsFor(options.source)));
+                   ImportSaeFiles(path, staging.path(), roots));
   ASSIGN_OR_RETURN(std::shared_ptr<const Sae> sae,
                    LoadSae(JoinPath(staging.path(), main_file), options_.device, options.load));
   SaeRow row = Describe(*sae);

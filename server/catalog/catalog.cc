@@ -121,7 +121,7 @@ void Catalog::CleanUp() const {
   for (const std::string& name : NamesIn(JoinPath(data_dir_, "jobs"))) {
     const auto job = db_->GetJob(name);
     const bool over = job.ok() ? IsFinal(job->state) : absl::IsNotFound(job.status());
-    if (over) RemoveTree(JobDir(name));
+    if (over) EndJobFiles(name);
   }
 }
 
@@ -215,7 +215,9 @@ absl::Status Catalog::DeleteModel(absl::string_view id) {
 
 absl::Status Catalog::DeleteSae(absl::string_view id) {
   const Reservation reservation(this, absl::StrCat("sae:", id));
+  ASSIGN_OR_RETURN(const SaeRow row, GetSae(id));
   RETURN_IF_ERROR(Explain(db_->DeleteSae(id), "SAE"));
+  RemoveCheckpoints(row);
   weights_.Drop(absl::StrCat("sae:", id));
   RemoveTree(EntryDir("saes", id));
   RemoveIndexes(id, "");

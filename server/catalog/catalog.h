@@ -181,7 +181,8 @@ class Catalog {
 
   // ---- removing. FailedPrecondition naming what still needs it. Handles stay valid.
   absl::Status DeleteModel(absl::string_view id);
-  absl::Status DeleteSae(absl::string_view id);     // and its indexes
+  // And its indexes, its evaluations and the checkpoints of its training.
+  absl::Status DeleteSae(absl::string_view id);
   absl::Status DeleteCorpus(absl::string_view id);  // and the indexes over it
 
   // ---- using. Loads on first use; a handle keeps its object alive.
@@ -211,6 +212,16 @@ class Catalog {
   // ---- files of jobs (job_files.cc).
   // Where a job writes while it is unfinished.
   std::string JobDir(absl::string_view job_id) const;
+  // Called when a job has ended: what it has written goes, but for the SAEs of a training's last
+  // and best checkpoints, in SAELens format, which move to
+  //   checkpoints/<job id>/last, checkpoints/<job id>/best    of a training
+  //   checkpoints/<job id>/<SAE id>/last, .../best            of a sweep
+  // AddSae accepts these paths. They go with the job's SAE; those of jobs that made none, when
+  // kMaxKeptCheckpoints later jobs made none, either. Errors are logged.
+  void EndJobFiles(absl::string_view job_id) const;
+  static constexpr size_t kMaxKeptCheckpoints = 20;
+  // That directory; empty: the job has none.
+  std::string KeptCheckpoints(absl::string_view job_id) const;
   // Where the activation cache of that id is, or would be.   errors  InvalidArgument  no id
   absl::StatusOr<std::string> ActivationCacheDir(absl::string_view id) const;
 
@@ -244,6 +255,9 @@ class Catalog {
   // Fits the row of an SAE to its model: hook points, widths, centring, BOS.
   absl::Status FitToModel(const Sae& sae, const AddSaeOptions& options, SaeRow* row) const;
   void RemoveIndexes(absl::string_view sae_id, absl::string_view corpus_id) const;
+  // Of the job that made the SAE, if one did.
+  void RemoveCheckpoints(const SaeRow& sae) const;
+  void RemoveOldCheckpoints() const;
 
   const std::string data_dir_;  // canonical
   const CatalogOptions options_;
