@@ -14,6 +14,11 @@ Phase RowsPhase(std::string name, std::function<int64_t()> n, int64_t block,
   return {std::move(name), std::move(n), block, std::move(run), absl::ZeroDuration()};
 }
 
+WeightProduct::Factors FactorsOf(const TrainingSpec& spec) {
+  return spec.compute_dtype == ComputeDtype::kBFloat16 ? WeightProduct::Factors::kBFloat16
+                                                       : WeightProduct::Factors::kFloat32;
+}
+
 // Where the nested groups of features end; one group for all but Matryoshka SAEs.
 std::vector<int64_t> GroupEnds(const TrainingSpec& spec) {
   if (spec.group_sizes.empty()) return {spec.d_sae};
@@ -36,7 +41,8 @@ SaeTrainer::SaeTrainer(const TrainingSpec& spec, TrainState state)
       state_(std::move(state)),
       objective_(MakeObjective(spec, state_)),
       auxk_(spec, state_),
-      resampler_(spec) {
+      resampler_(spec),
+      product_(FactorsOf(spec)) {
   const torch::TensorOptions options = state_.W_enc.value.options();
   decoder_.group_ends = GroupEnds(spec);
   input_ = torch::empty({batch(), d_in_}, options);
@@ -63,12 +69,12 @@ SaeTrainer::SaeTrainer(const TrainingSpec& spec, TrainState state)
 }
 
 void SaeTrainer::AppendFirstPhases(std::vector<Phase>* phases) {
-  phases->push_back(OnePhase("begin", [this] { ClearStep(); }));
+  phases->push_back(OnePhase("target and its variance", [this] { ClearStep(); }));
   phases->push_back(RowsPhase(
       "decoder norms", [this] { return decoder_norms_.defined() ? d_sae_ : 0; },
       FeaturesPerBlock(d_out_, d_sae_),
       [this](int64_t begin, int64_t end) { DecoderNorms(begin, end); }));
-  phases->push_back(OnePhase("prepare", [this] { BeginObjective(); }));
+  phases->push_back(OnePhase("weights for the product", [this] { BeginObjective(); }));
 }
 
 std::vector<Phase> SaeTrainer::SparsePhases() {
@@ -86,21 +92,26 @@ std::vector<Phase> SaeTrainer::SparsePhases() {
     CountUnits();
     CountFired();
   }));
-  phases.push_back(RowsPhase("decoder", all_rows, kDecodeRowsPerBlock,
+  phases.push_back(RowsPhase("decoder, error, its gradient", all_rows, kDecodeRowsPerBlock,
                              [this](int64_t begin, int64_t end) { DecodeRows(begin, end); }));
-  phases.push_back(OnePhase("feature gradients", [this] { FeatureGradients(); }));
+  phases.push_back(OnePhase("gradients of the objective", [this] { FeatureGradients(); }));
   phases.push_back(RowsPhase(
       "auxk", [this] { return PrepareAuxK() ? batch() : 0; }, kAuxKRowsPerBlock,
       [this](int64_t begin, int64_t end) {
         auxk_.Rows(begin, end, &gradients_, &dz_sums_);
         if (end == batch()) auxk_.Finish(&gradients_);
       }));
-  phases.push_back(OnePhase("losses", [this] { FinishObjective(); }));
+  phases.push_back(OnePhase("losses and metrics", [this] { FinishObjective(); }));
   phases.push_back(RowsPhase(
-      "weight gradients", [this] { return loops() ? d_sae_ : 1; }, FeaturesPerBlock(d_in_, d_sae_),
+      "gradient of W_dec", [this] { return loops() ? d_sae_ : 1; },
+      FeaturesPerBlock(d_out_, d_sae_),
       [this](int64_t begin, int64_t end) {
-        loops() ? WeightGradients(begin, end) : WeightGradientsWithOperators();
+        loops() ? DecoderGradients(begin, end) : WeightGradientsWithOperators();
       }));
+  phases.push_back(RowsPhase(
+      "gradients of W_enc and b_enc", [this] { return loops() ? d_sae_ : 0; },
+      FeaturesPerBlock(d_in_, d_sae_),
+      [this](int64_t begin, int64_t end) { EncoderGradients(begin, end); }));
   AppendLastPhases(&phases);
   return phases;
 }
@@ -111,7 +122,7 @@ std::vector<Phase> SaeTrainer::DensePhases() {
   phases.push_back(RowsPhase(
       "dense forward and backward", [this] { return batch(); }, EncodeRowsPerBlock(spec_, d_in_),
       [this](int64_t begin, int64_t end) { DenseRows(begin, end); }));
-  phases.push_back(OnePhase("losses", [this] { FinishObjective(); }));
+  phases.push_back(OnePhase("losses and metrics", [this] { FinishObjective(); }));
   phases.push_back(RowsPhase(
       "weight gradients", [this] { return d_sae_; }, FeaturesPerBlock(d_in_, d_sae_),
       [this](int64_t begin, int64_t end) { DenseWeightGradients(begin, end); }));
@@ -120,12 +131,12 @@ std::vector<Phase> SaeTrainer::DensePhases() {
 }
 
 void SaeTrainer::AppendLastPhases(std::vector<Phase>* phases) {
-  phases->push_back(OnePhase("gradient norm", [this] { FinishGradients(); }));
+  phases->push_back(OnePhase("gradient of b_dec, norm of all", [this] { FinishGradients(); }));
   phases->push_back(RowsPhase(
       "optimiser", [this] { return result_.finite() ? d_sae_ : 0; },
       FeaturesPerBlock(d_in_, d_sae_),
       [this](int64_t begin, int64_t end) { UpdateFeatures(begin, end); }));
-  phases->push_back(OnePhase("finish", [this] { FinishStep(); }));
+  phases->push_back(OnePhase("biases and threshold", [this] { FinishStep(); }));
 }
 
 void SaeTrainer::BeginStep(const StepSettings& settings) {
@@ -195,18 +206,14 @@ void SaeTrainer::DecoderNorms(int64_t begin, int64_t end) {
 void SaeTrainer::BeginObjective() {
   objective_->Begin(settings_, decoder_norms_);
   if (traits_.topk_family() && !evaluating_) auxk_.Begin(decoder_norms_);
-  if (spec_.compute_dtype == ComputeDtype::kBFloat16) bf16_product_.SetWeights(state_.W_enc.value);
+  product_.SetWeights(state_.W_enc.value);
 }
 
 torch::Tensor SaeTrainer::Product(int64_t begin, int64_t end) {
   const int64_t n = end - begin;
   torch::Tensor pre = scratch_.slice(0, 0, n * d_sae_).view({n, d_sae_});
   const torch::Tensor x = input_.slice(0, begin, end);
-  if (spec_.compute_dtype == ComputeDtype::kBFloat16) {
-    bf16_product_.Multiply(x, pre);
-  } else {
-    at::mm_out(pre, x, state_.W_enc.value.t());
-  }
+  product_.Multiply(x, pre);
   return pre;
 }
 
@@ -294,7 +301,7 @@ uint64_t SaeTrainer::MemoryBytes(const TrainingSpec& spec, const TrainingWidths&
   // Values, two moments and gradients; AuxK's copies of the dead features' weights.
   uint64_t floats = 4 * weights + 24 * (m + d_in + d_out);
   if (traits.topk_family()) floats += 2 * weights;
-  if (spec.compute_dtype == ComputeDtype::kBFloat16) floats += m * d_in / 2;
+  floats += WeightProduct::WeightBytes(FactorsOf(spec), spec.d_sae, widths.d_in) / sizeof(float);
   if (spec.resample_tokens != 0) floats += m * (d_in + 2);
   floats += n * (2 * d_in + (groups + gates + 2) * d_out);
   const uint64_t block = static_cast<uint64_t>(EncodeRowsPerBlock(spec, widths.d_in)) * m;

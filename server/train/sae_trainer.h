@@ -19,11 +19,11 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "server/tensor/bf16_product.h"
 #include "server/tensor/sparse_decoder.h"
 #include "server/tensor/sparse_kernels.h"
 #include "server/tensor/sparse_rows.h"
 #include "server/tensor/torch.h"
+#include "server/tensor/weight_product.h"
 #include "server/train/auxk.h"
 #include "server/train/objective.h"
 #include "server/train/phased_work.h"
@@ -68,6 +68,8 @@ class SaeTrainer {
   // Where the time went, over all steps. The second list is that of the dense path.
   const std::vector<Phase>& sparse_phases() const { return sparse_work_.phases(); }
   const std::vector<Phase>& dense_phases() const { return dense_work_.phases(); }
+  // Of the sparse phases' time, that of the encoder's product without the selection.
+  absl::Duration product_time() const { return product_time_; }
 
   // The gradients of the last step: after the projection that keeps decoder rows of unit norm,
   // before clipping. For tests.
@@ -111,8 +113,21 @@ class SaeTrainer {
   void DecodeRows(int64_t begin, int64_t end);
   void FeatureGradients();
   bool PrepareAuxK();
-  void WeightGradients(int64_t begin, int64_t end);
-  void WeightGradientsOf(int64_t feature, std::vector<float>* buffer);
+  void DecoderGradients(int64_t begin, int64_t end);
+  void EncoderGradients(int64_t begin, int64_t end);
+  // The units of one feature: positions of their values, rows of the batch, rows of errors_.g.
+  struct FeatureUnits {
+    int64_t count;
+    const int64_t* entries;
+    const int32_t* rows;
+    const int32_t* gradient_rows;
+  };
+  FeatureUnits UnitsOf(int64_t feature) const;
+  bool HasUnits(int64_t feature) const;
+  static double Gather(const FeatureUnits& units, const torch::Tensor& values,
+                       std::vector<float>* weights);
+  void DecoderGradientOf(int64_t feature, std::vector<float>* weights);
+  void EncoderGradientOf(int64_t feature, std::vector<float>* weights);
   void WeightGradientsWithOperators();
 
   // dense_step.cc
@@ -153,7 +168,8 @@ class SaeTrainer {
   std::unique_ptr<Objective> objective_;
   AuxK auxk_;
   Resampler resampler_;
-  Bfloat16Product bf16_product_;
+  WeightProduct product_;
+  absl::Duration product_time_;
   PhasedWork sparse_work_;
   PhasedWork dense_work_;
   PhasedWork evaluation_work_;

@@ -1,6 +1,7 @@
 // The sparse path of a step: what is dense here is only the encoder's product.
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "server/tensor/parallel.h"
 #include "server/tensor/sparse_ops.h"
 #include "server/train/sae_trainer.h"
@@ -9,7 +10,9 @@
 namespace featurescope {
 
 void SaeTrainer::SelectRows(int64_t begin, int64_t end) {
+  const absl::Time start = absl::Now();
   torch::Tensor pre = Product(begin, end);
+  product_time_ += absl::Now() - start;
   objective_->SelectRows(pre);
   if (traits_.topk_family() && !evaluating_) auxk_.SelectRows(pre);
 }
@@ -78,58 +81,86 @@ bool SaeTrainer::PrepareAuxK() {
   return true;
 }
 
-// Per feature: dW_dec = acts^T g, dW_enc = dz^T x, db_enc = sum dz, over the rows of its units.
-void SaeTrainer::WeightGradients(int64_t begin, int64_t end) {
+// Per feature: dW_dec = acts^T g, over the rows of its units.
+void SaeTrainer::DecoderGradients(int64_t begin, int64_t end) {
   auto* squared = squared_gradient_.data_ptr<double>();
-  const int64_t* offsets = columns_.column_offsets.data_ptr<int64_t>();
-  const torch::Tensor& uniform = objective_->uniform_dz();
   ParallelFor(begin, end, 32, [&](int64_t from, int64_t to) {
     std::vector<float> weights;
     for (int64_t f = from; f < to; ++f) {
-      const bool has_uniform = uniform.defined() && uniform.data_ptr<float>()[f] != 0;
-      if (offsets[f] < offsets[f + 1] || has_uniform) WeightGradientsOf(f, &weights);
-      if (has_gradient_[f] == 0) continue;
-      const float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
-      squared[f] = ProjectAndMeasure(f, gradients_.W_dec.data_ptr<float>() + f * d_out_) +
-                   kernels_.dot(enc, enc, d_in_);
+      if (HasUnits(f)) DecoderGradientOf(f, &weights);
+      if (!HasUnits(f) && has_gradient_[f] == 0) continue;
+      squared[f] = ProjectAndMeasure(f, gradients_.W_dec.data_ptr<float>() + f * d_out_);
     }
   });
 }
 
-void SaeTrainer::WeightGradientsOf(int64_t f, std::vector<float>* buffer) {
-  const int64_t first = columns_.column_offsets.data_ptr<int64_t>()[f];
-  const int64_t count = columns_.column_offsets.data_ptr<int64_t>()[f + 1] - first;
-  const int64_t* entries = columns_.entries.data_ptr<int64_t>() + first;
-  float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
+// Per feature: dW_enc = dz^T x and db_enc = sum dz, over the same rows.
+void SaeTrainer::EncoderGradients(int64_t begin, int64_t end) {
+  auto* squared = squared_gradient_.data_ptr<double>();
+  ParallelFor(begin, end, 32, [&](int64_t from, int64_t to) {
+    std::vector<float> weights;
+    for (int64_t f = from; f < to; ++f) {
+      if (HasUnits(f)) EncoderGradientOf(f, &weights);
+      if (has_gradient_[f] == 0) continue;
+      const float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
+      squared[f] += kernels_.dot(enc, enc, d_in_);
+    }
+  });
+}
+
+bool SaeTrainer::HasUnits(int64_t f) const {
+  const int64_t* offsets = columns_.column_offsets.data_ptr<int64_t>();
+  const torch::Tensor& uniform = objective_->uniform_dz();
+  return offsets[f] < offsets[f + 1] || (uniform.defined() && uniform.data_ptr<float>()[f] != 0);
+}
+
+SaeTrainer::FeatureUnits SaeTrainer::UnitsOf(int64_t f) const {
+  const int64_t* offsets = columns_.column_offsets.data_ptr<int64_t>();
+  const int64_t first = offsets[f];
+  return {offsets[f + 1] - first, columns_.entries.data_ptr<int64_t>() + first,
+          columns_.rows.data_ptr<int32_t>() + first, gradient_rows_.data_ptr<int32_t>() + first};
+}
+
+// The units' entries of `values`, to `weights`; returns their sum.
+double SaeTrainer::Gather(const FeatureUnits& units, const torch::Tensor& values,
+                          std::vector<float>* weights) {
+  weights->resize(units.count);
+  const float* of_entry = values.data_ptr<float>();
+  double sum = 0;
+  for (int64_t i = 0; i < units.count; ++i) {
+    sum += (*weights)[i] = of_entry[units.entries[i]];
+  }
+  return sum;
+}
+
+void SaeTrainer::DecoderGradientOf(int64_t f, std::vector<float>* weights) {
+  const FeatureUnits units = UnitsOf(f);
   float* dec = gradients_.W_dec.data_ptr<float>() + f * d_out_;
-  buffer->resize(count);
-  float* weights = buffer->data();
-  const auto gather = [&](const torch::Tensor& values) {
-    const float* of_entry = values.data_ptr<float>();
-    double sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += weights[i] = of_entry[entries[i]];
-    return sum;
-  };
-  const bool of_auxk = has_gradient_[f] != 0;  // then its rows are not stale
-  has_gradient_[f] = 1;
   const torch::Tensor& norm_gradient = objective_->norm_gradient();
   float along = 0;
   if (norm_gradient.defined() && decoder_norms_.data_ptr<float>()[f] > 0) {
     along = norm_gradient.data_ptr<float>()[f] / decoder_norms_.data_ptr<float>()[f];
   }
   const float* W_dec = state_.W_dec.value.data_ptr<float>() + f * d_out_;
+  const bool of_auxk = has_gradient_[f] != 0;  // then its rows are not stale
   of_auxk ? kernels_.axpy(along, W_dec, dec, d_out_) : kernels_.scale(along, W_dec, dec, d_out_);
-  gather(acts_.values);
-  kernels_.add_weighted_rows(errors_.g.data_ptr<float>(), d_out_,
-                             gradient_rows_.data_ptr<int32_t>() + first, weights, count, dec);
-  const int32_t* rows = columns_.rows.data_ptr<int32_t>() + first;
-  if (trains_decoder_by_gate()) {
-    gather(gate_acts_.values);
-    kernels_.add_weighted_rows(gate_errors_.g.data_ptr<float>(), d_out_, rows, weights, count, dec);
-  }
-  const double dz_sum = gather(units_.dz);
-  if (!of_auxk) std::fill(enc, enc + d_in_, 0.0F);
-  kernels_.add_weighted_rows(input_.data_ptr<float>(), d_in_, rows, weights, count, enc);
+  Gather(units, acts_.values, weights);
+  kernels_.add_weighted_rows(errors_.g.data_ptr<float>(), d_out_, units.gradient_rows,
+                             weights->data(), units.count, dec);
+  if (!trains_decoder_by_gate()) return;
+  Gather(units, gate_acts_.values, weights);
+  kernels_.add_weighted_rows(gate_errors_.g.data_ptr<float>(), d_out_, units.rows, weights->data(),
+                             units.count, dec);
+}
+
+void SaeTrainer::EncoderGradientOf(int64_t f, std::vector<float>* weights) {
+  const FeatureUnits units = UnitsOf(f);
+  float* enc = gradients_.W_enc.data_ptr<float>() + f * d_in_;
+  if (has_gradient_[f] == 0) std::fill(enc, enc + d_in_, 0.0F);
+  has_gradient_[f] = 1;
+  const double dz_sum = Gather(units, units_.dz, weights);
+  kernels_.add_weighted_rows(input_.data_ptr<float>(), d_in_, units.rows, weights->data(),
+                             units.count, enc);
   dz_sums_.data_ptr<float>()[f] += static_cast<float>(dz_sum);
   const torch::Tensor& uniform = objective_->uniform_dz();
   if (!uniform.defined()) return;

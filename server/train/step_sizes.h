@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "server/tensor/amx_product.h"
 #include "server/train/spec.h"
 
 namespace featurescope {
@@ -18,15 +19,18 @@ inline constexpr float kNormEpsilon = 1.1920929e-7F;
 // An architecture of which more than this share of features fires takes the dense path.
 inline constexpr double kDenseAbove = 0.08;
 
-// Rows of the encoder's product that are computed, and selected from, at a time. In float32: at
-// most 64 MB of pre-activations, and at most some 100 ms. In bfloat16, where the product is several
-// times faster and waits for memory sooner: few enough that the selection finds them in cache.
+// Rows of the encoder's product that are computed, and selected from, at a time. Where LibTorch
+// multiplies: at most 64 MB of pre-activations, and at most some 100 ms. Where the product is
+// several times faster and waits for memory sooner: few enough that the selection finds them in
+// cache.
 inline int64_t EncodeRowsPerBlock(const TrainingSpec& spec, int64_t d_in) {
   constexpr int64_t kBytes = 64 << 20;
   constexpr int64_t kMultiplications = 10'000'000'000;
-  constexpr int64_t kBFloat16Rows = 256;
+  constexpr int64_t kRowsOfFastProduct = 256;
   int64_t rows = std::min(kBytes / (4 * spec.d_sae), kMultiplications / (d_in * spec.d_sae));
-  if (spec.compute_dtype == ComputeDtype::kBFloat16) rows = std::min(rows, kBFloat16Rows);
+  if (spec.compute_dtype == ComputeDtype::kBFloat16 || AmxProduct::Available()) {
+    rows = std::min(rows, kRowsOfFastProduct);
+  }
   return std::clamp<int64_t>(rows / 64 * 64, std::min(spec.batch_size, int64_t{16}),
                              spec.batch_size);
 }

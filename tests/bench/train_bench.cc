@@ -2,31 +2,38 @@
 //
 //   train_bench [topk] [d_in d_sae k batch rounds]        default 768 24576 32 4096 5
 //   train_bench architectures [d_in d_sae k batch rounds]  every architecture's step
-//   train_bench auxk [...]                                 TopK while a third of its features is
-//   dead train_bench breakeven [...]                            dense and sparse path by density
+//   train_bench auxk [...]                                 TopK while some of its features are dead
+//   train_bench breakeven [...]                            dense and sparse path by density
 //
-// What is compared runs in turn in one process, and the ratios are of medians over the rounds. The
-// dense step is what a user of LibTorch writes: autograd over matrix products and topk, gradient
-// clipping, torch::optim::Adam, renormalised decoder rows.
+// What is compared runs in turn in one process, and a ratio is the median of the rounds' ratios.
+// The dense step is what a user of LibTorch writes: autograd over matrix products and topk,
+// gradient clipping, torch::optim::Adam, renormalised decoder rows.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "server/tensor/bf16_product.h"
 #include "server/tensor/blas.h"
 #include "server/tensor/torch.h"
+#include "server/tensor/weight_product.h"
 #include "server/train/sae_trainer.h"
 
 namespace featurescope {
 namespace {
+
+constexpr char kProductAndSelection[] = "encoder product and selection";
 
 struct Sizes {
   int64_t d_in = 768;
@@ -36,34 +43,79 @@ struct Sizes {
   int rounds = 5;
 };
 
-double Seconds(const std::function<void()>& work) {
-  const absl::Time start = absl::Now();
-  work();
-  return absl::ToDoubleSeconds(absl::Now() - start);
+struct Spent {
+  double seconds = 0;
+  double processor = 0;  // of all threads together, which wait asleep
+};
+
+double ProcessorSeconds() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
+
+Spent Measure(const std::function<void()>& work) {
+  const absl::Time start = absl::Now();
+  const double processor = ProcessorSeconds();
+  work();
+  return {absl::ToDoubleSeconds(absl::Now() - start), ProcessorSeconds() - processor};
+}
+double Seconds(const std::function<void()>& work) { return Measure(work).seconds; }
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
 
-// Runs each of `works` once to warm up and then `rounds` times in turn; their medians, in seconds.
-std::vector<double> Medians(int rounds, const std::vector<std::function<void()>>& works) {
-  std::vector<std::vector<double>> seconds(works.size());
-  for (int round = -1; round < rounds; ++round) {
-    std::printf("%s", round < 0 ? "warm-up:" : "round:  ");
-    for (size_t i = 0; i < works.size(); ++i) {
-      const double spent = Seconds(works[i]);
-      std::printf(" %.3f", spent);
-      if (round >= 0) seconds[i].push_back(spent);  // before: fresh pages, first threads
+// Seconds of several works, which run in turn.
+class Rounds {
+ public:
+  // Runs each once to warm up and then `rounds` times.
+  Rounds(int rounds, const std::vector<std::function<void()>>& works)
+      : seconds_(works.size()), processor_(works.size()) {
+    for (int round = -1; round < rounds; ++round) {
+      std::printf("%s", round < 0 ? "warm-up:" : "round:  ");
+      for (size_t i = 0; i < works.size(); ++i) {
+        const Spent spent = Measure(works[i]);
+        std::printf(" %.3f", spent.seconds);
+        if (round < 0) continue;  // fresh pages, first threads
+        seconds_[i].push_back(spent.seconds);
+        processor_[i].push_back(spent.processor);
+      }
+      std::printf(" s\n");
+      std::fflush(stdout);
     }
-    std::printf(" s\n");
-    std::fflush(stdout);
   }
-  std::vector<double> medians;
-  for (const std::vector<double>& of_one : seconds) medians.push_back(Median(of_one));
-  return medians;
-}
+
+  double Median(size_t work) const { return featurescope::Median(seconds_[work]); }
+  // The median of the rounds' ratios: what else runs on the machine bears on both sides of one.
+  // The median of the rounds' ratios: what else runs on the machine bears on both sides of one.
+  double Ratio(size_t over, size_t under) const {
+    return featurescope::Median(All(seconds_, over, under));
+  }
+  // Ratios of processor time are hardly moved by other programs.
+  void PrintRatio(const char* what, size_t over, size_t under) const {
+    std::vector<double> all = All(seconds_, over, under);
+    std::sort(all.begin(), all.end());
+    std::printf("RATIO %-33s = %.2f (%.2f to %.2f); of processor time %.2f\n", what,
+                Ratio(over, under), all.front(), all.back(),
+                featurescope::Median(All(processor_, over, under)));
+  }
+
+ private:
+  using Times = std::vector<std::vector<double>>;
+
+  static std::vector<double> All(const Times& times, size_t over, size_t under) {
+    std::vector<double> all;
+    for (size_t i = 0; i < times[over].size(); ++i) {
+      all.push_back(times[over][i] / times[under][i]);
+    }
+    return all;
+  }
+
+  Times seconds_;    // of each work, in each round
+  Times processor_;  // the same
+};
 
 TrainingSpec SpecOf(const Sizes& sizes, const std::string& architecture, ComputeDtype dtype) {
   TrainingSpec spec;
@@ -93,14 +145,30 @@ class Runner {
   std::function<void()> AsWork() {
     return [this] { Step(); };
   }
-  void PrintPhases(const char* title) const {
-    std::printf("where the time of a step goes, %s (mean of all, the first included):\n", title);
+  // Milliseconds of each phase of a step since the last call, the product apart from the selection.
+  std::vector<std::pair<std::string, double>> TakePhases() {
+    std::vector<std::pair<std::string, double>> all;
+    const auto add = [&](const std::string& name, absl::Duration spent) {
+      const double ms = absl::ToDoubleMilliseconds(spent - std::exchange(taken_[name], spent));
+      if (ms / steps_ >= 0.05) all.emplace_back(name, ms / steps_);
+    };
     for (const auto* phases : {&trainer_.sparse_phases(), &trainer_.dense_phases()}) {
+      const char* path = phases == &trainer_.dense_phases() ? "dense: " : "";
       for (const Phase& phase : *phases) {
-        const double each = absl::ToDoubleMilliseconds(phase.spent) / steps_;
-        if (each >= 0.05) std::printf("  %-32s %8.1f ms\n", phase.name.c_str(), each);
+        if (phase.name != kProductAndSelection) {
+          add(path + phase.name, phase.spent);
+          continue;
+        }
+        add("encoder product", trainer_.product_time());
+        add("selection", phase.spent - trainer_.product_time());
       }
     }
+    steps_ = 0;
+    return all;
+  }
+  void PrintPhases(const char* title) {
+    std::printf("where the time of a step goes, %s (mean of all, the first included):\n", title);
+    for (const auto& [name, ms] : TakePhases()) std::printf("  %-34s %8.1f ms\n", name.c_str(), ms);
   }
   SaeTrainer& trainer() { return trainer_; }
 
@@ -109,6 +177,7 @@ class Runner {
   torch::Tensor x_;
   SaeTrainer trainer_;
   int steps_ = 0;
+  std::map<std::string, absl::Duration> taken_;
 };
 
 class DenseStep {
@@ -144,30 +213,84 @@ class DenseStep {
   torch::optim::Adam adam_;
 };
 
-// The encoder's product alone, in either dtype.
-class Products {
+// The encoder's product alone; a step's own does it block by block and copies the weights first.
+class Product {
  public:
-  Products(const Sizes& sizes, const torch::Tensor& x, const torch::Tensor& W_enc)
-      : x_(x), W_enc_(W_enc), pre_(torch::empty({sizes.batch, sizes.d_sae})) {}
-  void Float32() {
-    torch::NoGradGuard no_grad;
-    at::mm_out(pre_, x_, W_enc_.t());
-  }
-  void BFloat16() {
+  Product(const Sizes& sizes, const torch::Tensor& x, torch::Tensor W_enc, ComputeDtype dtype,
+          WeightProduct::Way way)
+      : x_(x),
+        W_enc_(std::move(W_enc)),
+        pre_(torch::empty({sizes.batch, sizes.d_sae})),
+        in_blocks_(way == WeightProduct::Way::kFastest || dtype == ComputeDtype::kBFloat16),
+        product_(dtype == ComputeDtype::kBFloat16 ? WeightProduct::Factors::kBFloat16
+                                                  : WeightProduct::Factors::kFloat32,
+                 way) {}
+  void Run() {
     torch::NoGradGuard no_grad;
     product_.SetWeights(W_enc_);
-    constexpr int64_t kRows = 256;
-    for (int64_t i = 0; i < x_.size(0); i += kRows) {
-      const int64_t end = std::min(i + kRows, x_.size(0));
-      torch::Tensor out = pre_.slice(0, 0, end - i);
+    const int64_t rows = in_blocks_ ? 256 : x_.size(0);
+    for (int64_t i = 0; i < x_.size(0); i += rows) {
+      const int64_t end = std::min(i + rows, x_.size(0));
+      torch::Tensor out = pre_.slice(0, i, end);
       product_.Multiply(x_.slice(0, i, end), out);
     }
+  }
+  std::function<void()> AsWork() {
+    return [this] { Run(); };
   }
 
  private:
   torch::Tensor x_, W_enc_, pre_;
-  Bfloat16Product product_;
+  bool in_blocks_;
+  WeightProduct product_;
 };
+
+// Bytes per second of a copy that no cache holds, read and written bytes both counted.
+double MeasureBandwidth() {
+  constexpr int64_t kFloats = 100'000'000;
+  const torch::Tensor from = torch::ones({kFloats});
+  torch::Tensor to = torch::zeros({kFloats});
+  std::vector<double> seconds;
+  for (int i = 0; i < 5; ++i) seconds.push_back(Seconds([&] { to.copy_(from); }));
+  return 8.0 * kFloats / Median(seconds);
+}
+
+// What a TopK step cannot do without, by phase: products in FLOPs, and bytes that it has to move if
+// every matrix were read or written once where it is needed. Rows that are gathered count as often
+// as they are, though most come from a cache.
+void PrintBreakdown(const Sizes& sizes, const char* dtype,
+                    const std::vector<std::pair<std::string, double>>& phases, double flop_rate,
+                    double bandwidth) {
+  const auto n = static_cast<double>(sizes.batch);
+  const auto d = static_cast<double>(sizes.d_in);
+  const auto m = static_cast<double>(sizes.d_sae);
+  const double units = n * static_cast<double>(sizes.k);
+  const double weights = 4 * d * m;
+  const std::map<std::string, double> bytes = {
+      {"target and its variance", 2 * 4 * n * d},
+      {"weights for the product", weights},
+      {"selection", 4 * n * m},
+      {"decoder, error, its gradient", 2 * 4 * units * d + 2 * 4 * n * d},
+      {"gradient of W_dec", 4 * units * d + 2 * weights},  // and its projection reads W_dec
+      {"gradients of W_enc and b_enc", 4 * units * d + weights},
+      {"gradient of b_dec, norm of all", weights},
+      {"optimiser",
+       2 * (3 + 3 + 1) * weights},  // value and moments read and written, gradient read
+  };
+  double total = 0;
+  double total_floor = 0;
+  std::printf("breakdown of a step, %s (means of the rounds); floors at %.0f GFLOP/s, %.1f GB/s\n",
+              dtype, flop_rate * 1e-9, bandwidth * 1e-9);
+  for (const auto& [name, ms] : phases) {
+    const auto it = bytes.find(name);
+    double floor = it == bytes.end() ? 0 : 1e3 * it->second / bandwidth;
+    if (name == "encoder product") floor = 1e3 * 2 * n * d * m / flop_rate;
+    std::printf("  %-34s %8.1f ms   floor %8.1f ms\n", name.c_str(), ms, floor);
+    total += ms;
+    total_floor += floor;
+  }
+  std::printf("  %-34s %8.1f ms   floor %8.1f ms\n", "all", total, total_floor);
+}
 
 void PrintSetup(const char* what, const Sizes& sizes) {
   const BlasLibrary blas = DescribeBlas();
@@ -177,38 +300,59 @@ void PrintSetup(const char* what, const Sizes& sizes) {
               blas.name.c_str(), blas.kernels.c_str());
 }
 
+// A step in one dtype and its products, among the works of a round.
+struct Side {
+  Side(const Sizes& sizes, const torch::Tensor& x, ComputeDtype dtype)
+      : runner(SpecOf(sizes, "topk", dtype), x),
+        usual(sizes, x, W_enc(), dtype, WeightProduct::Way::kLibraries),
+        own(sizes, x, W_enc(), dtype, WeightProduct::Way::kFastest) {}
+  torch::Tensor W_enc() { return runner.trainer().state().W_enc.value.clone(); }
+  void AppendTo(std::vector<std::function<void()>>* works) {
+    first = works->size();
+    works->insert(works->end(), {usual.AsWork(), own.AsWork(), runner.AsWork()});
+  }
+  size_t usual_work() const { return first; }
+  size_t own_work() const { return first + 1; }
+  size_t step_work() const { return first + 2; }
+
+  Runner runner;
+  Product usual;  // LibTorch's or oneDNN's
+  Product own;    // the step's
+  size_t first = 0;
+};
+
 void RunTopK(const Sizes& sizes, const torch::Tensor& x) {
   PrintSetup("TopK step", sizes);
-  const bool bf16 = HasFastBfloat16();
-  Runner float32(SpecOf(sizes, "topk", ComputeDtype::kFloat32), x);
-  std::unique_ptr<Runner> bfloat16;
-  if (bf16) {
-    bfloat16 = std::make_unique<Runner>(SpecOf(sizes, "topk", ComputeDtype::kBFloat16), x);
+  std::vector<std::unique_ptr<Side>> sides;
+  sides.push_back(std::make_unique<Side>(sizes, x, ComputeDtype::kFloat32));
+  if (HasFastBfloat16()) sides.push_back(std::make_unique<Side>(sizes, x, ComputeDtype::kBFloat16));
+  DenseStep dense(sides[0]->runner.trainer().state(), sizes.k);
+  std::vector<std::function<void()>> works = {[&] { dense.Run(x); }};
+  for (const auto& side : sides) side->AppendTo(&works);
+  std::printf("columns: dense step; float32 and bfloat16: library's product, own product, step\n");
+  for (const auto& side : sides) {
+    side->runner.Step();  // fresh pages
+    side->runner.TakePhases();
   }
-  DenseStep dense(float32.trainer().state(), sizes.k);
-  Products products(sizes, x, float32.trainer().state().W_enc.value.clone());
-  std::vector<std::function<void()>> works = {[&] { products.Float32(); }, float32.AsWork(),
-                                              [&] { dense.Run(x); }};
-  std::printf("columns: float32 product, step, dense step%s\n",
-              bf16 ? ", bfloat16 product, step" : "");
-  if (bf16) {
-    works.push_back([&] { products.BFloat16(); });
-    works.push_back(bfloat16->AsWork());
-  }
-  const std::vector<double> s = Medians(sizes.rounds, works);
-  float32.PrintPhases("float32");
-  if (bf16) bfloat16->PrintPhases("bfloat16");
+  const Rounds rounds(sizes.rounds, works);
+  const double bandwidth = MeasureBandwidth();
   const auto tokens = static_cast<double>(sizes.batch);
-  const double flops = 2e-9 * tokens * static_cast<double>(sizes.d_in * sizes.d_sae);
-  std::printf("product: %.0f GFLOP/s float32", flops / s[0]);
-  if (bf16) std::printf(", %.0f GFLOP/s bfloat16", flops / s[3]);
-  std::printf("\nstep: %.0f tokens/s float32", tokens / s[1]);
-  if (bf16) std::printf(", %.0f tokens/s bfloat16", tokens / s[4]);
-  std::printf("\nRATIO dense_step / sparse_step = %.2f\n", s[2] / s[1]);
-  std::printf("RATIO sparse_step / encoder_product = %.2f\n", s[1] / s[0]);
-  if (!bf16) return;
-  std::printf("RATIO dense_step / bf16_sparse_step = %.2f\n", s[2] / s[4]);
-  std::printf("RATIO bf16_sparse_step / bf16_encoder_product = %.2f\n", s[4] / s[3]);
+  const double flops = 2 * tokens * static_cast<double>(sizes.d_in * sizes.d_sae);
+  for (const auto& side : sides) {
+    const bool bf16 = side != sides[0];
+    const double rate = flops / rounds.Median(side->own_work());
+    PrintBreakdown(sizes, bf16 ? "bfloat16" : "float32", side->runner.TakePhases(), rate,
+                   bandwidth);
+    std::printf("product: %.0f GFLOP/s by libraries, %.0f here; step: %.0f tokens/s\n",
+                1e-9 * flops / rounds.Median(side->usual_work()), 1e-9 * rate,
+                tokens / rounds.Median(side->step_work()));
+  }
+  for (const auto& side : sides) {
+    std::printf("%s\n", side == sides[0] ? "float32" : "bfloat16");
+    rounds.PrintRatio("dense float32 step / step", 0, side->step_work());
+    rounds.PrintRatio("step / own encoder product", side->step_work(), side->own_work());
+    rounds.PrintRatio("step / library's encoder product", side->step_work(), side->usual_work());
+  }
 }
 
 // A feature fires on about `share` of the tokens: hidden_pre of random rows is normal.
@@ -244,14 +388,17 @@ void RunArchitectures(const Sizes& sizes, const torch::Tensor& x) {
       works.push_back(runners.back()->AsWork());
     }
   }
-  Products products(sizes, x, runners[0]->trainer().state().W_enc.value.clone());
-  works.push_back([&] { products.Float32(); });
-  works.push_back([&] { products.BFloat16(); });
-  const std::vector<double> s = Medians(sizes.rounds, works);
+  const torch::Tensor W_enc = runners[0]->trainer().state().W_enc.value.clone();
+  Product float32(sizes, x, W_enc, ComputeDtype::kFloat32, WeightProduct::Way::kFastest);
+  Product bfloat16(sizes, x, W_enc, ComputeDtype::kBFloat16, WeightProduct::Way::kFastest);
+  works.push_back(float32.AsWork());
+  works.push_back(bfloat16.AsWork());
+  const Rounds rounds(sizes.rounds, works);
   for (size_t i = 0; i < names.size(); ++i) {
     const bool bf16 = names[i].find("bfloat16") != std::string::npos;
-    std::printf("%-32s %.3f s, L0 %.1f, RATIO step / encoder_product = %.2f\n", names[i].c_str(),
-                s[i], runners[i]->trainer().result().l0, s[i] / s[names.size() + (bf16 ? 1 : 0)]);
+    std::printf("%-32s %.3f s, L0 %.1f, RATIO step / encoder product = %.2f\n", names[i].c_str(),
+                rounds.Median(i), runners[i]->trainer().result().l0,
+                rounds.Ratio(i, names.size() + (bf16 ? 1 : 0)));
   }
 }
 
@@ -271,10 +418,10 @@ void RunAuxK(const Sizes& sizes, const torch::Tensor& x) {
     runners.push_back(std::make_unique<Runner>(spec, std::move(state), x));
     works.push_back(runners.back()->AsWork());
   }
-  const std::vector<double> s = Medians(sizes.rounds, works);
-  for (size_t i = 0; i < s.size(); ++i) {
+  const Rounds rounds(sizes.rounds, works);
+  for (size_t i = 0; i < works.size(); ++i) {
     std::printf("dead %.3f of the features: RATIO step / step without dead features = %.2f\n",
-                runners[i]->trainer().result().dead_share, s[i] / s[0]);
+                runners[i]->trainer().result().dead_share, rounds.Ratio(i, 0));
   }
   runners.back()->PrintPhases("a third dead");
 }
@@ -286,16 +433,13 @@ void RunBreakEven(const Sizes& sizes, const torch::Tensor& x) {
     TrainState state = InitialState(spec, sizes.d_in, torch::kCPU);
     SetDensity(&state, x, share);
     Runner runner(spec, std::move(state), x);
-    const std::vector<double> s = Medians(sizes.rounds, {[&] {
-                                                           runner.trainer().ForcePath(true);
-                                                           runner.Step();
-                                                         },
-                                                         [&] {
-                                                           runner.trainer().ForcePath(false);
-                                                           runner.Step();
-                                                         }});
+    const auto step = [&](bool dense) {
+      runner.trainer().ForcePath(dense);
+      runner.Step();
+    };
+    const Rounds rounds(sizes.rounds, {[&] { step(true); }, [&] { step(false); }});
     std::printf("density %.3f: RATIO dense / sparse path = %.2f\n",
-                runner.trainer().state().density, s[0] / s[1]);
+                runner.trainer().state().density, rounds.Ratio(0, 1));
     runner.PrintPhases("both paths, each in half of the steps");
   }
 }
@@ -313,6 +457,7 @@ void Run(const std::string& mode, const Sizes& sizes) {
 }  // namespace featurescope
 
 int main(int argc, char** argv) {
+  char** arguments = argv;
   featurescope::Sizes sizes;
   std::string mode = "topk";
   if (argc > 1 && !std::isdigit(static_cast<unsigned char>(argv[1][0]))) {
@@ -333,6 +478,10 @@ int main(int argc, char** argv) {
                  "usage: train_bench [topk|architectures|auxk|breakeven] "
                  "[d_in d_sae k batch rounds]\n");
     return 2;
+  }
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {  // threads that spin would count as busy
+    ::setenv("OMP_WAIT_POLICY", "passive", 1);
+    ::execv("/proc/self/exe", arguments);
   }
   featurescope::CorrectBlasKernels();
   at::set_num_threads(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));

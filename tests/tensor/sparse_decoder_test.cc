@@ -5,7 +5,6 @@
 #include <tuple>
 #include <vector>
 
-#include "server/tensor/bf16_product.h"
 #include "server/tensor/sparse_kernels.h"
 #include "server/tensor/sparse_ops.h"
 
@@ -108,27 +107,6 @@ TEST_P(DecodeErrorsTest, EqualsAutogradOfTheNestedLosses) {
 
 INSTANTIATE_TEST_SUITE_P(Groups, DecodeErrorsTest,
                          testing::Combine(testing::Values(1, 3), testing::Bool()));
-
-// LibTorch's own product, which stands in where oneDNN is not there, rounds sums too.
-TEST(Bfloat16ProductTest, RoundsFactorsButNotSums) {
-  const double tolerance = Bfloat16Product::RoundsSums() ? 0.2 : 1e-3;
-  torch::manual_seed(2);
-  Bfloat16Product product;
-  for (const int64_t m : {33, 512}) {
-    const torch::Tensor W = torch::randn({m, 70});
-    product.SetWeights(W);
-    for (const int64_t n : {1, 9, 300}) {
-      const torch::Tensor x = torch::randn({n, 70});
-      torch::Tensor out = torch::empty({n, m});
-      product.Multiply(x, out);
-      const auto rounded = [](const torch::Tensor& t) {
-        return t.to(torch::kBFloat16).to(torch::kFloat64);
-      };
-      const torch::Tensor expected = torch::mm(rounded(x), rounded(W).t());
-      EXPECT_LT(Error(out, expected), tolerance) << m << " " << n;
-    }
-  }
-}
 
 TEST(SignumTest, MovesAgainstTheSignOfTheMean) {
   for (const int64_t n : {5, 40}) {

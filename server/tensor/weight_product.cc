@@ -1,7 +1,7 @@
 // LibTorch's own bfloat16 product rounds its results to bfloat16, which leaves many equal
 // activations for a selection to choose from, and reorders the weights in every call. oneDNN, which
 // it uses underneath, can do without either when it is called directly.
-#include "server/tensor/bf16_product.h"
+#include "server/tensor/weight_product.h"
 
 #include <map>
 #include <utility>
@@ -24,7 +24,7 @@ bool HasFastBfloat16() {
 }
 
 #if FEATURESCOPE_ONEDNN
-class Bfloat16Product::Packed {
+class WeightProduct::Packed {
  public:
   using memory = dnnl::memory;
 
@@ -76,30 +76,56 @@ class Bfloat16Product::Packed {
   std::map<int64_t, dnnl::matmul> products_;  // by rows
 };
 #else
-class Bfloat16Product::Packed {
+class WeightProduct::Packed {
  public:
   void SetWeights(const torch::Tensor&) {}
   void Multiply(const torch::Tensor&, torch::Tensor&) {}
 };
 #endif
 
-bool Bfloat16Product::RoundsSums() { return FEATURESCOPE_ONEDNN == 0; }
+WeightProduct::WeightProduct(Factors factors, Way way) : factors_(factors), way_(way) {}
+WeightProduct::~WeightProduct() = default;
 
-Bfloat16Product::Bfloat16Product() = default;
-Bfloat16Product::~Bfloat16Product() = default;
-
-void Bfloat16Product::SetWeights(const torch::Tensor& W) {
-  if (FEATURESCOPE_ONEDNN != 0 && UsesLoops(W)) {
-    if (packed_ == nullptr) packed_ = std::make_unique<Packed>();
-    packed_->SetWeights(W);
-    return;
-  }
-  packed_.reset();
-  if (!W_.defined()) W_ = torch::empty_like(W, W.options().dtype(torch::kBFloat16));
-  W_.copy_(W);
+bool WeightProduct::RoundsSums(Way way) {
+  return FEATURESCOPE_ONEDNN == 0 && (way == Way::kLibraries || !AmxProduct::Available());
 }
 
-void Bfloat16Product::Multiply(const torch::Tensor& x, torch::Tensor& out) {
+uint64_t WeightProduct::WeightBytes(Factors factors, int64_t m, int64_t d) {
+  if (AmxProduct::Available()) return AmxProduct::WeightBytes(factors, m, d);
+  return factors == Factors::kFloat32 ? 0 : static_cast<uint64_t>(m) * d * sizeof(at::BFloat16);
+}
+
+void WeightProduct::SetWeights(const torch::Tensor& W) {
+  const bool loops = UsesLoops(W);
+  if (loops && way_ == Way::kFastest && AmxProduct::Available()) {
+    if (amx_ == nullptr) amx_ = std::make_unique<AmxProduct>(factors_);
+    amx_->SetWeights(W.data_ptr<float>(), W.size(0), W.size(1));
+    return;
+  }
+  amx_.reset();
+  if (factors_ == Factors::kFloat32) {
+    W_ = W;
+  } else if (FEATURESCOPE_ONEDNN != 0 && loops) {
+    if (packed_ == nullptr) packed_ = std::make_unique<Packed>();
+    packed_->SetWeights(W);
+  } else {
+    packed_.reset();
+    if (!W_.defined()) W_ = torch::empty_like(W, W.options().dtype(torch::kBFloat16));
+    W_.copy_(W);
+  }
+}
+
+void WeightProduct::Multiply(const torch::Tensor& x, torch::Tensor& out) {
+  if (amx_ != nullptr) {
+    amx_->Multiply(x.data_ptr<float>(), x.size(0), out.data_ptr<float>());
+  } else if (factors_ == Factors::kFloat32) {
+    at::mm_out(out, x, W_.t());
+  } else {
+    MultiplyRounded(x, out);
+  }
+}
+
+void WeightProduct::MultiplyRounded(const torch::Tensor& x, torch::Tensor& out) {
   const int64_t n = x.size(0);
   if (!x_.defined() || x_.size(0) < n || x_.size(1) != x.size(1)) {
     x_ = torch::empty_like(x, x.options().dtype(torch::kBFloat16));
