@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to features in the browser: sets up, builds, serves the embedded demo model, trains a
-# small SAE on it, indexes it, and shows what it found.
+# small SAE on it, indexes and measures it, and shows what it found.
 set -euo pipefail
 
 usage() {
@@ -88,7 +88,8 @@ trap '[ $wait = yes ] && stop_server || true' EXIT
 
 step "the embedded demo model and its corpus"
 has model demo-lm || featurescope model add demo-lm deploy/demo
-has corpus demo-corpus || featurescope corpus add demo-corpus deploy/demo/corpus.jsonl --model demo-lm
+has corpus demo-corpus || featurescope corpus add demo-corpus deploy/demo/corpus.jsonl --model demo-lm \
+  --heldout 0.05
 if ! has sae demo-topk; then
   step "training a TopK SAE on the residual stream after layer 3"
   featurescope train --id demo-topk --model demo-lm --corpus demo-corpus --hook blocks.3.hook_resid_post \
@@ -97,6 +98,11 @@ fi
 if ! grep -q '"indexed_corpora":\["demo-corpus"\]' <<<"$(featurescope sae show demo-topk --json)"; then
   step "indexing every feature over the corpus"
   featurescope index --sae demo-topk --corpus demo-corpus --tokens 400000 --wait
+fi
+
+if ! grep -q '"job_id"' <<<"$(featurescope evaluation list --sae demo-topk --json)"; then
+  step "measuring it on documents that it has not seen"
+  featurescope evaluate --sae demo-topk --corpus demo-corpus --tokens 16384 --wait
 fi
 
 step "a short tour"

@@ -51,6 +51,8 @@ python3 tests/e2e/cli_test.py --bin build/dev >"$results/cli.log" 2>&1
 count_line "command line" "$results/cli.log"
 python3 tests/e2e/bring_test.py --bin build/dev >"$results/bring.log" 2>&1
 count_line "what users bring" "$results/bring.log"
+python3 tests/e2e/training_test.py --bin build/dev >"$results/training.log" 2>&1
+count_line "training" "$results/training.log"
 
 echo "==> demo and browser"
 demo_dir=$(mktemp -d)

@@ -65,8 +65,9 @@ absl::Status ShowTraining(CommandContext& context, const v1::Job& job) {
     specs.push_back(job.sweep().base());
     specs.back().MergeFrom(member);
   }
+  ASSIGN_OR_RETURN(const v1::ListPresetsResponse presets, AllPresets(context));
   ASSIGN_OR_RETURN(const std::string summary, TrainingSummary(context, job));
-  Print(absl::StrCat(SpecsText(context.terminal, specs), summary));
+  Print(absl::StrCat(SpecsText(context.terminal, specs, presets.defaults()), summary));
   return absl::OkStatus();
 }
 

@@ -24,7 +24,8 @@ absl::Status ShowPlan(CommandContext& context, const v1::SweepSpec& sweep) {
   v1::TrainingPlan plan;
   RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &JobService::Stub::PlanTraining,
                                       request, &plan, kLongCall));
-  PrintAnswer(context, plan, PlanText(context.terminal, plan));
+  ASSIGN_OR_RETURN(const v1::ListPresetsResponse presets, AllPresets(context));
+  PrintAnswer(context, plan, PlanText(context.terminal, plan, presets.defaults()));
   return absl::OkStatus();
 }
 
@@ -63,13 +64,6 @@ absl::Status Train(const Args& args, CommandContext& context) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context) {
-  v1::ListPresetsResponse response;
-  RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &JobService::Stub::ListPresets,
-                                      v1::ListPresetsRequest(), &response));
-  return response;
-}
-
 // "4096", "16 x d_in" or nothing.
 std::string WidthText(const v1::TrainingSpec& spec) {
   if (spec.d_sae() > 0) return absl::StrCat(spec.d_sae());
@@ -94,14 +88,15 @@ absl::Status ShowPreset(const Args& args, CommandContext& context) {
   for (const v1::Preset& preset : response.presets()) {
     names.push_back(preset.name());
     if (preset.name() != args.at(0)) continue;
-    PrintAnswer(context, preset,
-                absl::StrCat(context.terminal.Bold(preset.name()), ": ", preset.title(), "\n",
-                             Properties(context.terminal, {{"source", preset.source()},
-                                                           {"model", preset.model()},
-                                                           {"hook", preset.hook_name()},
-                                                           {"you give", preset.open()},
-                                                           {"differs", preset.differs()}}),
-                             "sets\n", SpecsText(context.terminal, {preset.spec()})));
+    PrintAnswer(
+        context, preset,
+        absl::StrCat(context.terminal.Bold(preset.name()), ": ", preset.title(), "\n",
+                     Properties(context.terminal, {{"source", preset.source()},
+                                                   {"model", preset.model()},
+                                                   {"hook", preset.hook_name()},
+                                                   {"you give", preset.open()},
+                                                   {"differs", preset.differs()}}),
+                     "sets\n", SpecsText(context.terminal, {preset.spec()}, v1::TrainingSpec())));
     return absl::OkStatus();
   }
   const std::vector<std::string> near = NearNames(args.at(0), names);

@@ -54,21 +54,28 @@ std::string MetricsLine(const TrainedSae& sae) {
 
 }  // namespace
 
-std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs) {
+std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs,
+                      const v1::TrainingSpec& defaults) {
+  const std::vector<std::pair<std::string, std::string>> usual = SetFields(defaults);
+  const Fields by_default(usual.begin(), usual.end());
   std::vector<std::string> names;  // in the order of the contract, as far as the specs have them
   std::vector<Fields> values;
   for (const v1::TrainingSpec& spec : specs) {
     Fields& fields = values.emplace_back();
-    for (const auto& [name, value] : SetFields(spec)) {
-      fields[name] = value;
-      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    for (const std::pair<std::string, std::string>& field : SetFields(spec)) {
+      if (std::find(usual.begin(), usual.end(), field) != usual.end()) continue;
+      fields.insert(field);
+      if (std::find(names.begin(), names.end(), field.first) == names.end()) {
+        names.push_back(field.first);
+      }
     }
   }
   std::vector<std::pair<std::string, std::string>> common;
   std::vector<std::string> different;
   for (const std::string& name : names) {
     const bool same = std::all_of(values.begin(), values.end(), [&](const Fields& fields) {
-      return fields.contains(name) && fields.at(name) == values[0].at(name);
+      return fields.contains(name) && values[0].contains(name) &&
+             fields.at(name) == values[0].at(name);
     });
     if (same) {
       common.emplace_back(name, values[0].at(name));
@@ -82,20 +89,32 @@ std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSp
   for (const Fields& fields : values) {
     std::vector<std::string>& row = rows.emplace_back();
     for (const std::string& name : different) {
-      row.push_back(fields.contains(name) ? fields.at(name) : "-");
+      const Fields& where = fields.contains(name) ? fields : by_default;
+      row.push_back(where.contains(name) ? where.at(name) : "-");
     }
   }
   absl::StrAppend(&text, FormatTable(terminal, different, rows));
   return text;
 }
 
-std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan) {
+std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan,
+                     const v1::TrainingSpec& defaults) {
   const std::vector<v1::TrainingSpec> specs(plan.resolved().begin(), plan.resolved().end());
-  return absl::StrCat(
-      SpecsText(terminal, specs),
-      absl::StrFormat("%d steps; memory %.2f GiB of %.2f GiB that are free, beside the model\n",
-                      plan.steps(), static_cast<double>(plan.memory_bytes()) / kGib,
-                      static_cast<double>(plan.available_bytes()) / kGib));
+  std::string text = SpecsText(terminal, specs, defaults);
+  absl::StrAppendFormat(&text, "%d steps; memory %.2f GiB beside the model", plan.steps(),
+                        static_cast<double>(plan.memory_bytes()) / kGib);
+  if (plan.available_bytes() > 0) {
+    absl::StrAppendFormat(&text, ", %.2f GiB are free",
+                          static_cast<double>(plan.available_bytes()) / kGib);
+  }
+  return text + "\n";
+}
+
+absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context) {
+  v1::ListPresetsResponse response;
+  RETURN_IF_ERROR(context.client.Call(context.client.jobs(), &JobService::Stub::ListPresets,
+                                      v1::ListPresetsRequest(), &response));
+  return response;
 }
 
 std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice) {

@@ -12,11 +12,16 @@
 
 namespace featurescope {
 
-// The fields of some specifications: once what they have in common, and where they differ a table
-// with a row for each.
-std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs);
+// The fields of some specifications that are not as in `defaults`: once what they have in common,
+// and where they differ a table with a row for each.
+std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs,
+                      const v1::TrainingSpec& defaults);
 
-std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan);
+std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan,
+                     const v1::TrainingSpec& defaults);
+
+// The presets, and the defaults that they change.
+absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context);
 
 // "- rule: evidence; suggestion" for each, or nothing.
 std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice);
