@@ -50,7 +50,7 @@ const total_steps = 1200;
 
 function valuesOf(spec, step) {
   const r = random(`m${spec.saeId}${step}`);
-  const t = step / total_steps;
+  const t = (step % total_steps) / total_steps;
   const isTopK = spec.architecture.includes("topk") || spec.architecture === "";
   const target = isTopK ? spec.k || 32 : 900 / (spec.l1Coefficient || 5) ** 1.2;
   const floor = 0.9 / (1 + target / 4) ** 0.55 / (1 + Math.log2((spec.dSae || 4096) / 1024) / 8) + (spec.saeId.length % 3) * 0.006;
@@ -63,7 +63,7 @@ function valuesOf(spec, step) {
   };
   if (isTopK) Object.assign(values, { auxk_loss: 40 * Math.exp(-5 * t) + r(), k: target });
   else values.l1_loss = 30 + 5 * r();
-  if (step % 24 === 1 || step === total_steps) Object.assign(values, { heldout_mse: 206 * fvu, heldout_fvu: fvu * 1.03, heldout_explained_variance: 1 - fvu * 1.03, heldout_explained_variance_legacy: 1 - fvu * 1.1, heldout_l0: l0 * 1.01, heldout_cosine: Math.sqrt(Math.max(0, 1 - fvu * 1.04)), heldout_reconstruction_bias: 0.965 });
+  if (step % 25 < 2 || step === total_steps) Object.assign(values, { heldout_mse: 206 * fvu, heldout_fvu: fvu * 1.03, heldout_explained_variance: 1 - fvu * 1.03, heldout_explained_variance_legacy: 1 - fvu * 1.1, heldout_l0: l0 * 1.01, heldout_cosine: Math.sqrt(Math.max(0, 1 - fvu * 1.04)), heldout_reconstruction_bias: 0.965 });
   return values;
 }
 

@@ -15,6 +15,8 @@ import { TextView } from "./views/text/TextView";
 
 const JobsView = lazy(() => import("./views/jobs/JobsView"));
 const JobView = lazy(() => import("./views/jobs/JobView"));
+const CompareView = lazy(() => import("./views/runs/CompareView"));
+const CachingForm = lazy(() => import("./views/train/CachingForm"));
 const TrainingForm = lazy(() => import("./views/train/TrainingForm"));
 const IndexingForm = lazy(() => import("./views/jobs/IndexingForm"));
 const AddModelForm = lazy(() => import("./views/add/AddModelForm"));
@@ -43,6 +45,8 @@ export function App() {
             <Route path="/text">{() => <TextView />}</Route>
             <Route path="/jobs">{() => <JobsView />}</Route>
             <Route path="/jobs/:job">{({ job }) => <JobView key={job} id={job} />}</Route>
+            <Route path="/compare">{() => <CompareView />}</Route>
+            <Route path="/new/caching">{() => <CachingForm />}</Route>
             <Route path="/new/training">{() => <TrainingForm />}</Route>
             <Route path="/new/indexing">{() => <IndexingForm />}</Route>
             <Route path="/new/model">{() => <AddModelForm />}</Route>

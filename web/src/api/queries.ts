@@ -174,6 +174,11 @@ export const topPerTokenQuery = (sae: string, text: string, k: number) =>
     enabled: text !== "" && sae !== "",
   });
 
+export const jobsQuery = queryOptions({
+  queryKey: ["jobs"],
+  queryFn: async ({ signal }) => (await jobs.listJobs({}, reading(signal))).jobs,
+});
+
 export const jobQuery = (job: string) =>
   queryOptions({
     queryKey: ["job", job],

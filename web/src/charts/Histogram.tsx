@@ -1,9 +1,8 @@
 // A histogram as an SVG, or the same numbers as a table.
 import { useId } from "react";
 
-import type { Histogram as Counts } from "../gen/featurescope/v1/features_pb.js";
 import { formatCount, formatNumber, formatShare, formatTick } from "../lib/format";
-import { linearTicks, logTicks, place, toBins, trimmed, type Bin } from "./bins";
+import { linearTicks, logTicks, place, toBins, trimmed, type Bin, type Counts } from "./bins";
 import styles from "./Histogram.module.css";
 
 export interface Marker {

@@ -1,5 +1,10 @@
 // A server histogram as bars and as rows of a table.
-import type { Histogram } from "../gen/featurescope/v1/features_pb.js";
+
+// Of an index or of an evaluation: bin i counts what lies between edges i and i + 1.
+export interface Counts {
+  edges: number[];
+  counts: bigint[];
+}
 
 export interface Bin {
   low: number;
@@ -9,7 +14,7 @@ export interface Bin {
   share: number;
 }
 
-export function toBins(histogram: Histogram | undefined): Bin[] {
+export function toBins(histogram: Counts | undefined): Bin[] {
   if (histogram === undefined) return [];
   const counts = histogram.counts.map(Number);
   const total = counts.reduce((sum, count) => sum + count, 0);
@@ -41,7 +46,8 @@ export function place(bins: readonly Bin[], value: number, scale: (x: number) =>
   const bin = bins[i];
   if (bin === undefined) return null;
   const span = scale(bin.high) - scale(bin.low);
-  const within = span > 0 ? (scale(value) - scale(bin.low)) / span : 0;
+  // A bin that begins with 0 has no logarithmic middle.
+  const within = span > 0 && Number.isFinite(span) ? (scale(value) - scale(bin.low)) / span : 0;
   return (i + Math.min(1, Math.max(0, within))) / bins.length;
 }
 
@@ -49,14 +55,16 @@ export function place(bins: readonly Bin[], value: number, scale: (x: number) =>
 export function logTicks(bins: readonly Bin[], min_gap = 0.14): { value: number; at: number }[] {
   const first = bins[0];
   const last = bins.at(-1);
-  if (first === undefined || last === undefined || !(first.low > 0)) return [];
-  const from = Math.floor(Math.log10(first.low));
+  if (first === undefined || last === undefined) return [];
+  const lowest = first.low > 0 ? first.low : first.high;
+  if (!(lowest > 0)) return [];
+  const from = Math.floor(Math.log10(lowest));
   const to = Math.ceil(Math.log10(last.high));
   const chosen: { value: number; at: number }[] = [];
   for (const factor of [1, 3, 2, 5]) {
     for (let e = from; e <= to; e++) {
       const value = factor * 10 ** e;
-      if (value < first.low || value > last.high) continue;
+      if (value < lowest || value > last.high) continue;
       const at = place(bins, value, Math.log);
       if (at !== null && chosen.every((tick) => Math.abs(tick.at - at) >= min_gap)) chosen.push({ value, at });
     }

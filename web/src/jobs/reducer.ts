@@ -69,11 +69,16 @@ export function mergePoints(known: readonly MetricPoint[], more: readonly Metric
 
 const most_points = 4000;
 
-// Half of the older points once there are too many to draw.
+// Half of the older points once there are too many to draw; the few that measured held-out tokens stay.
 export function thinned(points: readonly MetricPoint[]): readonly MetricPoint[] {
   if (points.length <= most_points) return points;
   const half = points.length / 2;
-  return points.filter((_, i) => i > half || i % 2 === 0);
+  return points.filter((point, i) => i > half || i % 2 === 0 || hasHeldOut(point));
+}
+
+function hasHeldOut({ values }: MetricPoint): boolean {
+  for (const name in values) if (name.includes("heldout_")) return true;
+  return false;
 }
 
 export function isActive(state: JobState): boolean {

@@ -71,14 +71,41 @@ export const definitions = {
     label: "Log-probability",
     text: "Natural logarithm of the token's probability before temperature and penalties.",
   },
-  loss: { label: "Loss", text: "The training objective of the last step." },
+  loss: { label: "Loss", text: "The training objective: the error, the penalty and what else the architecture adds." },
   fvu: {
     label: "FVU",
-    text: "Fraction of variance unexplained on the training batch.",
+    text: "Fraction of variance unexplained, over the tokens since the last report.",
     formula: "Σ‖x − x̂‖² / Σ‖x − x̄‖²",
   },
-  l0: { label: "L0", text: "Mean number of active features per token of the training batch." },
-  dead_share: { label: "Dead share", text: "Share of features that have not fired for a long time." },
+  mse: { label: "MSE", text: "Squared error per token and dimension, in the scaled input's units.", formula: "E‖x − x̂‖² / d" },
+  explained_variance_legacy: {
+    label: "Explained variance (per token)",
+    text: "The mean of ratios per token, as SAEBench's paper reports it; tokens near the mean weigh much.",
+    formula: "E[1 − ‖x − x̂‖² / ‖x − x̄‖²]",
+  },
+  l0: { label: "L0", text: "Mean number of active features per token.", formula: "E|{i: fᵢ > 0}|" },
+  l1: { label: "L1", text: "Mean sum of the activations of a token.", formula: "E Σᵢ fᵢ" },
+  dead_share: { label: "Dead share", text: "Share of features that have not fired for a long time (dead_after_tokens)." },
+  dense_share: { label: "Dense share", text: "Share of features that fire on more than a tenth of the tokens." },
+  reconstruction_bias: {
+    label: "Reconstruction bias",
+    text: "Under 1 the reconstruction is too short: shrinkage (arXiv:2404.16014).",
+    formula: "E‖x̂‖² / E(x · x̂)",
+  },
+  auxk_loss: { label: "AuxK loss", text: "The error of the dead features' reconstruction of what the others leave." },
+  l1_loss: { label: "Sparsity loss", text: "The penalty on activations, with its weight." },
+  l0_loss: { label: "L0 loss", text: "The penalty on the number of active features, with its weight." },
+  gate_mse: { label: "Gate's MSE", text: "The error of the reconstruction from the gate alone (gated SAEs)." },
+  threshold: { label: "Threshold", text: "Mean of the thresholds (jumprelu), or the one threshold by which the result selects (batchtopk)." },
+  k: { label: "k", text: "Active features per token that the selection keeps, while k is annealed." },
+  resampled: { label: "Resampled", text: "Dead features that were restarted since the last report." },
+  learning_rate: { label: "Learning rate", text: "After warm-up, schedule and decay." },
+  grad_norm: { label: "Gradient norm", text: "The gradient's global L2 norm before clipping." },
+  tokens_per_second: { label: "Tokens per second", text: "Of the whole job, since the last report." },
 } satisfies Record<string, Definition>;
 
 export type DefinitionId = keyof typeof definitions;
+
+export function isDefined(id: string): id is DefinitionId {
+  return Object.hasOwn(definitions, id);
+}

@@ -17,7 +17,7 @@ interface Props {
 export function TopBar({ onHelp, onJump }: Props) {
   const [location] = useLocation();
   const theme = useTheme();
-  const isJobs = ["/jobs", "/new/training", "/new/indexing"].some((path) => location.startsWith(path));
+  const isJobs = ["/jobs", "/compare", "/new/training", "/new/indexing", "/new/caching"].some((path) => location.startsWith(path));
   const isFeatures = !isJobs && ["/sae", "/f/", "/new/"].some((path) => location.startsWith(path)) || location === "/";
   return (
     <header className={styles.bar}>

@@ -33,7 +33,16 @@ export function jobLink(job: string): string {
   return `/jobs/${segment(job)}`;
 }
 
-export function trainingFormLink(query: { model?: string; corpus?: string } = {}): string {
+// The metrics of several training jobs together.
+export function compareLink(jobs: readonly string[]): string {
+  return withQuery("/compare", { jobs: jobs.join(",") });
+}
+
+export function cachingFormLink(query: { model?: string; corpus?: string } = {}): string {
+  return withQuery("/new/caching", query);
+}
+
+export function trainingFormLink(query: { model?: string; corpus?: string; cache_id?: string } = {}): string {
   return withQuery("/new/training", query);
 }
 

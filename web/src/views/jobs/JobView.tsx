@@ -1,6 +1,6 @@
 // One job: its state, its curves while it runs and after, and its specification.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect } from "react";
+import { useEffect, type ReactNode } from "react";
 import { Link } from "wouter";
 
 import { jobQuery } from "../../api/queries";
@@ -11,15 +11,16 @@ import { formatTime } from "../../lib/format";
 import { ButtonLink } from "../../ui/Button";
 import { Card } from "../../ui/Card";
 import { ErrorNote } from "../../ui/ErrorNote";
-import { Loading } from "../../ui/Notes";
+import { Command, Loading } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
-import { home_link, indexingFormLink, jobs_link, saeLink } from "../../url/links";
+import { isTrainingJob } from "../../training/runs";
+import { compareLink, home_link, indexingFormLink, jobs_link, saeLink, trainingFormLink } from "../../url/links";
 import { CancelButton } from "./CancelButton";
 import { Connection } from "./Connection";
-import { Curves } from "./Curves";
 import { Progress, progressText, StateBadge } from "./JobState";
 import styles from "./Jobs.module.css";
 import { briefOf, specRows } from "./spec";
+import { TrainingJob } from "./TrainingJob";
 
 export default function JobView({ id }: { id: string }) {
   const live = useJobs();
@@ -33,7 +34,7 @@ export default function JobView({ id }: { id: string }) {
   const isDone = job?.state === JobState.SUCCEEDED;
   useEffect(() => {
     if (!isDone) return;
-    for (const key of ["models", "saes", "sae", "index", "features"]) void queries.invalidateQueries({ queryKey: [key] });
+    for (const key of ["models", "saes", "sae", "index", "features", "evaluations", "activation caches"]) void queries.invalidateQueries({ queryKey: [key] });
   }, [isDone, queries]);
 
   if (job === undefined || brief === undefined) {
@@ -71,16 +72,39 @@ export default function JobView({ id }: { id: string }) {
         <Progress job={job} label="Progress" />
         <span>{progressText(job)}</span>
       </div>
-      <div className={styles.columns}>
-        <div>
-          {job.spec.case === "training" && <Curves job={job.id} />}
-          {job.spec.case === "indexing" && <Card title="Indexing">{indexingText(job)}</Card>}
-          {job.spec.case === "importing" && <Card title="Download">{importText(job)}</Card>}
+      {isTrainingJob(job) ? (
+        <TrainingJob job={job}>
+          <Facts job={job} />
+        </TrainingJob>
+      ) : (
+        <div className={styles.columns}>
+          <Doing job={job} />
+          <Facts job={job} />
         </div>
-        <Facts job={job} />
-      </div>
+      )}
     </>
   );
+}
+
+function Doing({ job }: { job: Job }) {
+  const said: Partial<Record<NonNullable<Job["spec"]["case"]>, [string, ReactNode]>> = {
+    indexing: ["Indexing", indexingText(job)],
+    importing: ["Download", importText(job)],
+    evaluation: ["Evaluation", evaluationText(job)],
+    caching: ["Activation cache", cachingText(job)],
+  };
+  const [title, text] = (job.spec.case && said[job.spec.case]) ?? ["Job", ""];
+  return <Card title={title}>{text}</Card>;
+}
+
+function evaluationText(job: Job): string {
+  if (job.state === JobState.SUCCEEDED) return "The numbers are on the SAE's page.";
+  return isActive(job.state) ? "Runs the corpus through the model with and without the SAE. The numbers appear when all of it is measured." : "There are no numbers from this job.";
+}
+
+function cachingText(job: Job): string {
+  if (job.state === JobState.SUCCEEDED) return "The activations are on disk; training runs can read them.";
+  return isActive(job.state) ? "One pass of the model over the corpus. The cache appears when it is complete." : "There is no cache from this job.";
 }
 
 function indexingText(job: Job): string {
@@ -97,10 +121,13 @@ function importText(job: Job): string {
 }
 
 function Next({ job }: { job: Job }) {
+  if (job.spec.case === "sweep") return <ButtonLink href={compareLink([job.id])}>Compare…</ButtonLink>;
+  if (job.spec.case === "training" && job.state !== JobState.SUCCEEDED) return <ButtonLink href={compareLink([job.id])}>Compare…</ButtonLink>;
   if (job.state !== JobState.SUCCEEDED) return null;
   if (job.spec.case === "training") {
     return (
       <>
+        <ButtonLink href={compareLink([job.id])}>Compare…</ButtonLink>
         <ButtonLink href={saeLink(job.spec.value.saeId)}>Open the SAE</ButtonLink>
         <ButtonLink look="primary" href={indexingFormLink({ sae: job.spec.value.saeId, corpus: job.spec.value.corpusId })}>
           Index it…
@@ -112,6 +139,21 @@ function Next({ job }: { job: Job }) {
     return (
       <ButtonLink look="primary" href={saeLink(job.spec.value.saeId, { corpus: job.spec.value.corpusId })}>
         Look at the features
+      </ButtonLink>
+    );
+  }
+  if (job.spec.case === "evaluation") {
+    return (
+      <ButtonLink look="primary" href={saeLink(job.spec.value.saeId)}>
+        Look at the numbers
+      </ButtonLink>
+    );
+  }
+  if (job.spec.case === "caching") {
+    const { modelId, corpusId } = job.spec.value;
+    return (
+      <ButtonLink look="primary" href={trainingFormLink({ model: modelId, corpus: corpusId, cache_id: job.spec.value.cacheId })}>
+        Train on it…
       </ButtonLink>
     );
   }
@@ -141,6 +183,12 @@ function Facts({ job }: { job: Job }) {
           </div>
         ))}
       </dl>
+      {job.checkpointDir !== "" && (
+        <div className={styles.checkpoints} data-testid="checkpoints">
+          <p>Checkpoints on the server, the best and the last, which SAELens loads:</p>
+          <Command text={job.checkpointDir} />
+        </div>
+      )}
     </Card>
   );
 }

@@ -1,13 +1,14 @@
 // All jobs, live.
-import { useQuery, queryOptions } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { Link } from "wouter";
 
-import { jobs as client, read_timeout_ms } from "../../api/client";
+import { jobsQuery } from "../../api/queries";
 import type { Job } from "../../gen/featurescope/v1/jobs_pb.js";
 import { isActive, sortedJobs } from "../../jobs/reducer";
 import { useJobs } from "../../jobs/useJobs";
 import { formatDuration, formatTime } from "../../lib/format";
-import { ButtonLink } from "../../ui/Button";
+import { Button, ButtonLink } from "../../ui/Button";
 import { Card } from "../../ui/Card";
 import { DataTable, type Column } from "../../ui/DataTable";
 import { ErrorNote } from "../../ui/ErrorNote";
@@ -15,7 +16,8 @@ import { Empty, Loading } from "../../ui/Notes";
 import table from "../../ui/Table.module.css";
 import { useShortcut } from "../../ui/shortcuts";
 import { usePageTitle } from "../../ui/usePageTitle";
-import { addModelLink, addSaeLink, indexingFormLink, jobLink, trainingFormLink } from "../../url/links";
+import { isTrainingJob } from "../../training/runs";
+import { addModelLink, addSaeLink, cachingFormLink, compareLink, indexingFormLink, jobLink, trainingFormLink } from "../../url/links";
 import { moveInTable } from "../sae/moveInTable";
 import { CancelButton } from "./CancelButton";
 import { Connection } from "./Connection";
@@ -23,15 +25,11 @@ import { Progress, progressText, StateBadge } from "./JobState";
 import styles from "./Jobs.module.css";
 import { briefOf } from "./spec";
 
-const listQuery = queryOptions({
-  queryKey: ["jobs"],
-  queryFn: async ({ signal }) => (await client.listJobs({}, { signal, timeoutMs: read_timeout_ms })).jobs,
-});
-
 export default function JobsView() {
   usePageTitle("Jobs");
   const live = useJobs();
-  const list = useQuery(listQuery);
+  const [picked, setPicked] = useState<readonly string[]>([]);
+  const list = useQuery(jobsQuery);
   useShortcut("j", () => moveInTable(1));
   useShortcut("k", () => moveInTable(-1));
   const known = new Map((list.data ?? []).map((job) => [job.id, job]));
@@ -46,12 +44,18 @@ export default function JobsView() {
         <div className={styles.actions}>
           <ButtonLink href={addModelLink({ from: "hub" })}>Pull a model…</ButtonLink>
           <ButtonLink href={addSaeLink({ from: "hub" })}>Pull an SAE…</ButtonLink>
+          <ButtonLink href={cachingFormLink()}>Cache activations…</ButtonLink>
           <ButtonLink href={trainingFormLink()}>Train an SAE…</ButtonLink>
           <ButtonLink href={indexingFormLink()}>Index an SAE…</ButtonLink>
         </div>
       </header>
       {list.isError && live.jobs.size === 0 && <ErrorNote error={list.error} onRetry={() => void list.refetch()} />}
-      <Card title="Training, indexing and downloads" note={all.length > 0 ? `${all.filter((j) => isActive(j.state)).length} active` : undefined} flush>
+      <Card
+        title="Jobs of this server"
+        note={all.length > 0 ? `${all.filter((j) => isActive(j.state)).length} active` : undefined}
+        actions={<Compare picked={picked} onClear={() => setPicked([])} />}
+        flush
+      >
         {isLoading ? (
           <Loading what="jobs" />
         ) : all.length === 0 ? (
@@ -62,11 +66,41 @@ export default function JobsView() {
             <p>Train an SAE from the button above, or run:</p>
           </Empty>
         ) : (
-          <DataTable rows={all} columns={columns} keyOf={(job) => job.id} attributes={(job) => ({ "data-job": job.id })} />
+          <DataTable rows={all} columns={[pickColumn(picked, setPicked), ...columns]} keyOf={(job) => job.id} attributes={(job) => ({ "data-job": job.id })} />
         )}
       </Card>
     </>
   );
+}
+
+function Compare({ picked, onClear }: { picked: readonly string[]; onClear: () => void }) {
+  if (picked.length === 0) return <span className={styles.hint}>Tick training jobs to compare them.</span>;
+  return (
+    <>
+      <Button look="quiet" onClick={onClear}>
+        Clear
+      </Button>
+      <ButtonLink look="primary" href={compareLink(picked)}>
+        {picked.length === 1 ? "Compare with…" : `Compare ${picked.length} jobs`}
+      </ButtonLink>
+    </>
+  );
+}
+
+function pickColumn(picked: readonly string[], setPicked: (ids: readonly string[]) => void): Column<Job> {
+  return {
+    title: <span className="sr-only">Compare</span>,
+    className: styles.pick,
+    cell: (job) =>
+      isTrainingJob(job) && (
+        <input
+          type="checkbox"
+          aria-label={`Compare ${nameOf(job)}`}
+          checked={picked.includes(job.id)}
+          onChange={(e) => setPicked(e.target.checked ? [...picked, job.id] : picked.filter((id) => id !== job.id))}
+        />
+      ),
+  };
 }
 
 const nameOf = (job: Job) => `${briefOf(job).kind} ${briefOf(job).subject}`;
@@ -81,7 +115,11 @@ const columns: Column<Job>[] = [
       </Link>
     ),
   },
-  { title: "What", className: table.muted, cell: (job) => briefOf(job).detail },
+  {
+    title: "What",
+    className: `${table.muted} ${styles.what}`,
+    cell: (job) => <span title={briefOf(job).detail}>{briefOf(job).detail}</span>,
+  },
   { title: "State", cell: (job) => <StateBadge state={job.state} /> },
   {
     title: "Progress",

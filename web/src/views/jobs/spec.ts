@@ -1,6 +1,8 @@
 // A job in words: what it makes and from what.
 import type { Job } from "../../gen/featurescope/v1/jobs_pb.js";
 import { formatCount, formatNumber } from "../../lib/format";
+import { specField } from "../../training/fields";
+import { specsOf, specTexts } from "../../training/runs";
 
 export interface JobBrief {
   kind: string;
@@ -12,7 +14,22 @@ export function briefOf(job: Job): JobBrief {
   switch (job.spec.case) {
     case "training": {
       const { saeId, modelId, hookName, architecture } = job.spec.value;
-      return { kind: "Training", subject: saeId, detail: `${architecture} on ${modelId}, ${hookName}` };
+      return { kind: "Training", subject: saeId, detail: `${architecture === "" ? "topk" : architecture} on ${modelId}, ${hookName}` };
+    }
+    case "sweep": {
+      const specs = specsOf(job);
+      const { modelId = "", hookName = "" } = job.spec.value.base ?? {};
+      const ids = specs.map((s) => s.saeId);
+      const detail = [`on ${modelId}`, hookName, `${ids[0] ?? ""} to ${ids.at(-1) ?? ""}`].filter((t) => t !== "").join(", ");
+      return { kind: "Training", subject: `${specs.length} SAEs`, detail };
+    }
+    case "evaluation": {
+      const { saeId, corpusId } = job.spec.value;
+      return { kind: "Evaluating", subject: saeId, detail: `on ${corpusId}` };
+    }
+    case "caching": {
+      const { cacheId, modelId, corpusId } = job.spec.value;
+      return { kind: "Caching", subject: cacheId, detail: `activations of ${modelId} on ${corpusId}` };
     }
     case "indexing": {
       const { saeId, corpusId } = job.spec.value;
@@ -30,34 +47,37 @@ export function briefOf(job: Job): JobBrief {
 }
 
 const count = (value: number | bigint, unset: string) => (Number(value) === 0 ? unset : formatCount(value));
-const real = (value: number, unset: string) => (value === 0 ? unset : formatNumber(value));
-const optional = (value: number | undefined, unset: string) => (value === undefined ? unset : formatNumber(value));
+
+const labels: Record<string, string> = {
+  sae_id: "SAE",
+  model_id: "Model",
+  corpus_id: "Corpus",
+  hook_name: "Hook point",
+  hook_name_out: "Target hook point",
+  preset: "Recipe",
+  architecture: "Architecture",
+  tokens: "Tokens",
+  batch_size: "Batch size",
+  learning_rate: "Learning rate",
+  seed: "Seed",
+};
+
+function valueText(name: string, text: string): string {
+  if (name === "more_corpora" || name === "activations") return text;
+  const { kind } = specField(name);
+  if (kind === "whole") return formatCount(Number(text));
+  return kind === "real" ? formatNumber(Number(text)) : text;
+}
+
+// What a training sets; of a sweep what its members have in common.
+function trainingRows(job: Job): [string, string][] {
+  const [first = [], ...others] = specsOf(job).map(specTexts);
+  const common = first.filter(([name, text]) => others.every((texts) => texts.some(([n, t]) => n === name && t === text)));
+  return common.map(([name, text]) => [labels[name] ?? name, valueText(name, text)]);
+}
 
 export function specRows(job: Job): [string, string][] {
-  if (job.spec.case === "training") {
-    const spec = job.spec.value;
-    const isTopK = spec.architecture === "topk";
-    return [
-      ["SAE", spec.saeId],
-      ["Model", spec.modelId],
-      ["Hook point", spec.hookName],
-      ["Corpus", spec.corpusId],
-      ["Architecture", spec.architecture],
-      ["d_sae", formatCount(spec.dSae)],
-      ...((isTopK
-        ? [
-            ["k", formatCount(spec.k)],
-            ["AuxK coefficient", optional(spec.auxkCoefficient, "1/32")],
-            ["Dead after", count(spec.deadAfterTokens, "a tenth of the tokens")],
-          ]
-        : [["L1 coefficient", real(spec.l1Coefficient, "5")]]) as [string, string][]),
-      ["Tokens", formatCount(spec.tokens)],
-      ["Batch size", count(spec.batchSize, "4 096")],
-      ["Learning rate", real(spec.learningRate, "default")],
-      ["Gradient clip", optional(spec.clipNorm, "1")],
-      ["Seed", spec.seed.toString()],
-    ];
-  }
+  if (job.spec.case === "training" || job.spec.case === "sweep") return trainingRows(job);
   if (job.spec.case === "indexing") {
     const spec = job.spec.value;
     return [
@@ -72,6 +92,28 @@ export function specRows(job: Job): [string, string][] {
     ];
   }
   if (job.spec.case === "importing") return importRows(job.spec.value.what);
+  if (job.spec.case === "evaluation") {
+    const spec = job.spec.value;
+    return [
+      ["SAE", spec.saeId],
+      ["Corpus", spec.corpusId],
+      ["Part", spec.part === "" ? "auto" : spec.part],
+      ["Tokens", count(spec.maxTokens, "65 536")],
+      ["Ablations", spec.noAblations ? "no" : "zero and mean"],
+      ["Special tokens", spec.specialTokens ? "counted" : "left out"],
+    ];
+  }
+  if (job.spec.case === "caching") {
+    const spec = job.spec.value;
+    return [
+      ["Cache", spec.cacheId],
+      ["Model", spec.modelId],
+      ["Corpus", spec.corpusId],
+      ["Hook points", spec.hookNames.join(", ")],
+      ["dtype", spec.dtype === "" ? "bfloat16" : spec.dtype],
+      ["Special tokens", spec.specialTokens ? "kept" : "left out"],
+    ];
+  }
   return [];
 }
 

@@ -17,6 +17,7 @@ import { home_link, textLink } from "../../url/links";
 import { useUrlState } from "../../url/useUrlState";
 import { RandomFeature } from "../feature/RandomFeature";
 import { CheckCard } from "./CheckCard";
+import { EvaluationsCard } from "./EvaluationsCard";
 import { NoIndex } from "./NoIndex";
 import { RecognisedCard } from "./RecognisedCard";
 import { FeatureTable } from "./FeatureTable";
@@ -45,7 +46,10 @@ export function SaeView({ sae: id }: { sae: string }) {
           {sae.data.vectorsOnly ? (
             <Empty title="This SAE is for vectors only: its width is not that of a hook point." command={`featurescope sae encode ${id} --in x.safetensors --out acts.safetensors`} />
           ) : (
-            <NoIndex sae={id} />
+            <div className={styles.side}>
+              <NoIndex sae={id} />
+              <EvaluationsCard sae={id} model={sae.data.modelId} corpus={undefined} />
+            </div>
           )}
           <div className={styles.side}>
             <RecognisedCard sae={sae.data} />
@@ -118,6 +122,9 @@ function Features({ sae, corpus, state, focus, set }: FeaturesProps) {
   return (
     <>
       {info.data && <IndexTiles info={info.data} />}
+      <div className={styles.evaluations}>
+        <EvaluationsCard sae={sae.id} model={sae.modelId} corpus={corpus} />
+      </div>
       <div className={styles.columns}>
         <aside className={styles.side} aria-label="Filter and summary">
           <Filters state={state} focus={focus} onChange={set} />

@@ -1,0 +1,61 @@
+// The runs with what differs in their specifications and their latest numbers.
+import { Link } from "wouter";
+
+import { definitions, isDefined } from "../../lib/definitions";
+import { formatNumber } from "../../lib/format";
+import { differences, latest, metricNames, type Run } from "../../training/runs";
+import { Card } from "../../ui/Card";
+import { DataTable, type Column } from "../../ui/DataTable";
+import { Term } from "../../ui/Term";
+import table from "../../ui/Table.module.css";
+import { saeLink } from "../../url/links";
+import { Swatch } from "./RunLegend";
+import styles from "./Runs.module.css";
+
+export function RunName({ run, saes }: { run: Run; saes: ReadonlySet<string> }) {
+  return (
+    <span className={styles.runName}>
+      <Swatch index={run.index} />
+      {saes.has(run.sae) ? <Link href={saeLink(run.sae)}>{run.sae}</Link> : run.sae}
+    </span>
+  );
+}
+
+const final_metrics = ["explained_variance", "l0", "dead_share", "dense_share", "cosine", "mse", "loss"];
+
+// Losses of different recipes do not compare; the others do.
+export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: readonly Run[]; saes: ReadonlySet<string>; title?: string }) {
+  const found = metricNames(runs);
+  const metrics = final_metrics.filter((name) => found.has(name));
+  const differing = differences(runs);
+  const hasHeldOut = runs.some((run) => latest(run, "explained_variance")?.isHeldOut);
+  const columns: Column<Run>[] = [
+    { title: "SAE", heads: true, cell: (run) => <RunName run={run} saes={saes} /> },
+    ...differing.map(
+      ({ name, texts }): Column<Run> => ({
+        title: <code>{name}</code>,
+        cell: (run) => {
+          const text = texts[runs.indexOf(run)] ?? "";
+          return text === "" ? <span className={table.muted}>default</span> : text;
+        },
+      }),
+    ),
+    ...metrics.map(
+      (name): Column<Run> => ({
+        title: isDefined(name) ? <Term id={name}>{definitions[name].label}</Term> : name,
+        numeric: true,
+        cell: (run) => {
+          const value = latest(run, name);
+          return value === undefined ? "–" : formatNumber(value.value);
+        },
+      }),
+    ),
+  ];
+  return (
+    <Card title={title} note={hasHeldOut ? "of held-out tokens where they were measured" : undefined} flush>
+      <div data-testid="runs">
+        <DataTable rows={runs} columns={columns} keyOf={(run) => run.key} />
+      </div>
+    </Card>
+  );
+}
