@@ -90,7 +90,7 @@ class AppImpl final : public App {
     }
     // Last: a job that continues must not delay the ports.
     JobRunnerOptions computing;
-    computing.kinds = {kTrainingKind, kSweepKind, kIndexingKind, kEvaluationKind};
+    computing.kinds = {kTrainingKind, kSweepKind, kIndexingKind, kEvaluationKind, kCachingKind};
     runner_ = std::make_unique<JobRunner>(queue_.get(), worker_.get(), computing);
     JobRunnerOptions importing;
     importing.kinds = {kImportKind};

@@ -12,7 +12,9 @@
 namespace featurescope {
 
 JobQueue::JobQueue(Catalog* catalog)
-    : catalog_(catalog), watchers_(std::make_unique<JobWatchers>()) {}
+    : catalog_(catalog), watchers_(std::make_unique<JobWatchers>()) {
+  RemoveIncompleteCaches(catalog_);
+}
 
 JobQueue::~JobQueue() = default;
 
@@ -108,6 +110,24 @@ absl::StatusOr<JobRow> JobQueue::SubmitEvaluation(const EvaluationJob& job,
   return Submit(submission);
 }
 
+absl::StatusOr<JobRow> JobQueue::SubmitCaching(const CachingJob& job,
+                                               absl::string_view idempotency_key) {
+  JobSubmission submission;
+  submission.kind = kCachingKind;
+  submission.spec = ToJson(job);
+  submission.idempotency_key = std::string(idempotency_key);
+  submission.target = absl::StrCat("cache:", job.cache_id);
+  ASSIGN_OR_RETURN(const std::optional<JobRow> submitted,
+                   catalog_->state().FindSubmitted(submission));
+  if (submitted) return *submitted;
+  ASSIGN_OR_RETURN(const ModelRow model, catalog_->GetModel(job.model_id));
+  ASSIGN_OR_RETURN(const CorpusRow corpus, catalog_->GetCorpus(job.corpus_id));
+  RETURN_IF_ERROR(CheckTokenizer(corpus, model));
+  RETURN_IF_ERROR(CheckCaching(catalog_, job));
+  submission.uses = {absl::StrCat("model:", job.model_id), absl::StrCat("corpus:", job.corpus_id)};
+  return Submit(submission);
+}
+
 absl::StatusOr<JobRow> JobQueue::SubmitImport(ImportJob job, absl::string_view idempotency_key) {
   if (job.id.empty()) job.id = DefaultImportId(job);
   const bool is_model = job.what == ImportOf::kModel;
@@ -154,6 +174,7 @@ absl::StatusOr<JobRow> JobQueue::Cancel(absl::string_view job_id) {
     const auto it = running_.find(job.id);
     if (it != running_.end()) it->second.Cancel();
   }
+  if (IsFinal(job.state)) RemoveFilesOf(job.id);
   PublishState(job.id);
   Wake();
   return job;
@@ -214,6 +235,11 @@ void JobQueue::RegisterRunning(const std::string& job_id, CancelToken cancel) {
 void JobQueue::UnregisterRunning(const std::string& job_id) {
   absl::MutexLock lock(&mutex_);
   running_.erase(job_id);
+}
+
+void JobQueue::RemoveFilesOf(absl::string_view job_id) const {
+  catalog_->EndJobFiles(job_id);
+  RemoveIncompleteCaches(catalog_);
 }
 
 void JobQueue::PublishState(absl::string_view job_id) const {

@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "server/catalog/catalog.h"
+#include "server/jobs/caching_job.h"
 #include "server/jobs/evaluation_job.h"
 #include "server/jobs/spec_json.h"
 #include "server/jobs/watch.h"
@@ -44,6 +45,8 @@ class JobQueue {
   absl::StatusOr<JobRow> SubmitIndexing(const IndexingJob& job, absl::string_view idempotency_key);
   absl::StatusOr<JobRow> SubmitEvaluation(const EvaluationJob& job,
                                           absl::string_view idempotency_key);
+  // ResourceExhausted: the cache would not fit on the disk.
+  absl::StatusOr<JobRow> SubmitCaching(const CachingJob& job, absl::string_view idempotency_key);
   // An empty id is made from the source; a model that is not named must be the only one.
   absl::StatusOr<JobRow> SubmitImport(ImportJob job, absl::string_view idempotency_key);
 
@@ -79,6 +82,8 @@ class JobQueue {
   // While a job runs, Cancel() of it sets `cancel`.
   void RegisterRunning(const std::string& job_id, CancelToken cancel);
   void UnregisterRunning(const std::string& job_id);
+  // Removes what a job that has ended leaves half done; see Catalog::EndJobFiles.
+  void RemoveFilesOf(absl::string_view job_id) const;
   // Tells the watchers the job's present state.
   void PublishState(absl::string_view job_id) const;
 

@@ -10,8 +10,8 @@
 namespace featurescope {
 namespace {
 
-// Points that wait while the database cannot be written; the oldest are dropped.
-constexpr size_t kMaxWaitingPoints = 20000;
+// Values that wait while the database cannot be written; what comes then is dropped.
+constexpr size_t kMaxWaitingValues = 500'000;
 
 double Finite(double value) { return std::isfinite(value) ? value : 0; }
 
@@ -25,16 +25,18 @@ JobReport::JobReport(JobQueue* queue, const JobRow& job, CancelToken cancel,
       cancel_(std::move(cancel)),
       write_interval_(write_interval),
       heartbeat_(heartbeat),
-      last_write_(absl::Now()) {
+      last_write_(absl::Now()),
+      events_(queue->catalog(), job) {
   thread_ = std::thread([this] { Loop(); });
 }
 
 JobReport::~JobReport() { Finish(); }
 
-void JobReport::OnProgress(const RunProgress& progress) {
+void JobReport::OnProgress(const RunProgress& progress, const JobTransfer& transfer) {
   JobProgress row;
   row.progress = std::clamp(Finite(progress.fraction), 0.0, 1.0);
   row.phase = progress.phase;
+  row.transfer = transfer;
   row.tokens_done = progress.tokens_done;
   row.tokens_per_second = std::max(0.0, Finite(progress.tokens_per_second));
   if (row.progress > 0 && row.tokens_per_second > 0) {
@@ -67,7 +69,9 @@ void JobReport::OnMetrics(const RunMetrics& metrics) {
     if (std::isfinite(value)) point.values[name] = value;
   }
   absl::MutexLock lock(&mutex_);
-  if (points_.size() < kMaxWaitingPoints) points_.push_back(std::move(point));
+  if (waiting_values_ >= kMaxWaitingValues) return;
+  waiting_values_ += point.values.size();
+  points_.push_back(std::move(point));
 }
 
 void JobReport::Finish() {
@@ -99,6 +103,7 @@ void JobReport::Write() {
     progress = progress_;
     changed = std::exchange(changed_, false);
     points.swap(points_);
+    waiting_values_ = 0;
   }
   StateDb& state = queue_->catalog().state();
   absl::Status status;
@@ -125,6 +130,7 @@ void JobReport::WriteMetrics(std::vector<MetricRow> points) {
     const absl::Status status =
         queue_->catalog().state().AppendMetrics(job_id_, lease_epoch_, piece);
     if (status.ok()) {
+      events_.Write(piece);
       queue_->watchers().Publish(job_id_, piece);
     } else {
       LogWarning("job ", job_id_, ": ", piece.size(),

@@ -11,11 +11,12 @@
 #include "server/base/cancel.h"
 #include "server/engine/run_context.h"
 #include "server/jobs/job_queue.h"
+#include "server/jobs/tensorboard_log.h"
 
 namespace featurescope {
 
 // Takes progress and metrics from the run's thread without delay and writes them on a thread of its
-// own, a few times a second; renews the job's lease on the way. A lost lease cancels the run.
+// own, a few times a second, metrics to TensorBoard's event files, too; renews the job's lease on the way. A lost lease cancels the run.
 class JobReport {
  public:
   // `queue` must outlive the report.
@@ -24,7 +25,8 @@ class JobReport {
   // Finish().
   ~JobReport();
 
-  void OnProgress(const RunProgress& progress);
+  // `transfer` of jobs that move bytes.
+  void OnProgress(const RunProgress& progress, const JobTransfer& transfer = {});
   void OnMetrics(const RunMetrics& metrics);
   // `fraction` 0 to 1.
   void OnTransfer(double fraction, const std::string& phase, const JobTransfer& transfer);
@@ -43,12 +45,14 @@ class JobReport {
   const absl::Duration write_interval_;
   const absl::Duration heartbeat_;
   absl::Time last_write_;  // of the report's own thread
+  TensorBoardLog events_;  // likewise
 
   absl::Mutex mutex_;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool changed_ ABSL_GUARDED_BY(mutex_) = false;
   JobProgress progress_ ABSL_GUARDED_BY(mutex_);
   std::vector<MetricRow> points_ ABSL_GUARDED_BY(mutex_);
+  size_t waiting_values_ ABSL_GUARDED_BY(mutex_) = 0;  // in points_
   std::thread thread_;
 };
 

@@ -13,6 +13,7 @@
 #include "server/catalog/staging.h"
 #include "server/engine/run_context.h"
 #include "server/formats/file.h"
+#include "server/jobs/caching_job.h"
 #include "server/jobs/evaluation_job.h"
 #include "server/jobs/import_job.h"
 #include "server/jobs/job_inputs.h"
@@ -144,6 +145,10 @@ void JobRunner::RunOne(const JobRow& job) {
       status = RunIndexingJob(&catalog, job, context);
     } else if (status.ok() && job.kind == kEvaluationKind) {
       status = RunEvaluationJob(&catalog, job, context);
+    } else if (status.ok() && job.kind == kCachingKind) {
+      status = RunCachingJob(
+          &catalog, job, context,
+          [&report](const RunProgress& p, const JobTransfer& t) { report.OnProgress(p, t); });
     } else if (status.ok() && job.kind == kImportKind) {
       const absl::StatusOr<ImportJob> import = ImportJobFromJson(job.spec);
       status = import.ok() ? RunImport(&catalog, options_.hub, *import, cancel, &report)
@@ -196,8 +201,9 @@ bool JobRunner::Conclude(const JobRow& job, const absl::Status& status) {
   LogInfo("job ", job.id, ": ", JobStateName(end), status.ok() ? "" : ": ", status.message());
   // However long it ran before: what it lacks does not come back in the same moment.
   if (end == JobState::kPaused) next_retry_ = absl::Now() + options_.retry_paused;
-  // Nothing continues from a finished job's checkpoints.
-  if (IsFinal(end)) RemoveTree(queue_->catalog().JobDir(job.id));
+  // A released job may have been cancelled meanwhile.
+  const auto ended = state.GetJob(job.id);
+  if (ended.ok() && IsFinal(ended->state)) queue_->RemoveFilesOf(job.id);
   return true;
 }
 

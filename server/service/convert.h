@@ -15,6 +15,7 @@
 #include "server/explore/generate.h"
 #include "server/explore/text_input.h"
 #include "server/hub/sae_releases.h"
+#include "server/jobs/caching_job.h"
 #include "server/jobs/evaluation_job.h"
 #include "server/jobs/spec_json.h"
 #include "server/store/index_db.h"
@@ -50,6 +51,8 @@ void ToProto(const EvaluationJob& job, v1::EvaluationSpec* out);
 // errors  Internal or InvalidArgument  what is stored cannot be read
 absl::Status ToProto(const EvaluationRow& row, v1::Evaluation* out);
 void ToProto(const MetricDefinition& definition, v1::MetricDefinition* out);
+void ToProto(const CachingJob& job, v1::CachingSpec* out);
+void ToProto(const ActivationCacheEntry& entry, v1::ActivationCache* out);
 
 TextInput FromProto(const v1::TextInput& input);
 SparseActivations FromProto(const v1::SparseRows& rows);
@@ -57,6 +60,8 @@ std::vector<ChatMessage> FromProto(
     const google::protobuf::RepeatedPtrField<v1::ChatMessage>& messages);
 SamplingOptions FromProto(const v1::Sampling& sampling);
 IndexingJob FromProto(const v1::IndexingSpec& spec);
+// errors  InvalidArgument  an unknown dtype
+absl::StatusOr<CachingJob> FromProto(const v1::CachingSpec& spec);
 // errors  InvalidArgument  an unknown part
 absl::StatusOr<EvaluationJob> FromProto(const v1::EvaluationSpec& spec);
 // errors  InvalidArgument  neither a model nor an SAE

@@ -128,6 +128,18 @@ void ToProto(const ImportJob& job, v1::ImportSpec* out) {
   sae->set_any_width(job.any_width);
 }
 
+namespace {
+
+void ToProto(const JobTransfer& transfer, v1::Transfer* out) {
+  out->set_bytes_done(transfer.bytes_done);
+  out->set_bytes_total(transfer.bytes_total);
+  out->set_files_done(transfer.files_done);
+  out->set_files_total(transfer.files_total);
+  out->set_bytes_per_second(transfer.bytes_per_second);
+}
+
+}  // namespace
+
 absl::Status ToProto(const JobRow& row, v1::Job* out) {
   out->set_id(row.id);
   out->set_state(ToProto(row.state));
@@ -152,15 +164,14 @@ absl::Status ToProto(const JobRow& row, v1::Job* out) {
   } else if (row.kind == kEvaluationKind) {
     ASSIGN_OR_RETURN(const EvaluationJob job, EvaluationJobFromJson(row.spec));
     ToProto(job, out->mutable_evaluation());
+  } else if (row.kind == kCachingKind) {
+    ASSIGN_OR_RETURN(const CachingJob job, CachingJobFromJson(row.spec));
+    ToProto(job, out->mutable_caching());
+    ToProto(row.transfer, out->mutable_transfer());
   } else if (row.kind == kImportKind) {
     ASSIGN_OR_RETURN(const ImportJob job, ImportJobFromJson(row.spec));
     ToProto(job, out->mutable_importing());
-    v1::Transfer* transfer = out->mutable_transfer();
-    transfer->set_bytes_done(row.transfer.bytes_done);
-    transfer->set_bytes_total(row.transfer.bytes_total);
-    transfer->set_files_done(row.transfer.files_done);
-    transfer->set_files_total(row.transfer.files_total);
-    transfer->set_bytes_per_second(row.transfer.bytes_per_second);
+    ToProto(row.transfer, out->mutable_transfer());
   }
   return absl::OkStatus();
 }

@@ -58,6 +58,21 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     return StartUnary(this, rpc_, "Job.SubmitEvaluation", context, request, response,
                       &JobServiceImpl::DoSubmitEvaluation);
   }
+  Unary* SubmitCaching(Context* context, const v1::SubmitCachingRequest* request,
+                       v1::Job* response) override {
+    return StartUnary(this, rpc_, "Job.SubmitCaching", context, request, response,
+                      &JobServiceImpl::DoSubmitCaching);
+  }
+  Unary* ListActivationCaches(Context* context, const v1::ListActivationCachesRequest* request,
+                              v1::ListActivationCachesResponse* response) override {
+    return StartUnary(this, rpc_, "Job.ListActivationCaches", context, request, response,
+                      &JobServiceImpl::DoListActivationCaches);
+  }
+  Unary* DeleteActivationCache(Context* context, const v1::DeleteActivationCacheRequest* request,
+                               v1::DeleteActivationCacheResponse* response) override {
+    return StartUnary(this, rpc_, "Job.DeleteActivationCache", context, request, response,
+                      &JobServiceImpl::DoDeleteActivationCache);
+  }
   Unary* ListEvaluations(Context* context, const v1::ListEvaluationsRequest* request,
                          v1::ListEvaluationsResponse* response) override {
     return StartUnary(this, rpc_, "Job.ListEvaluations", context, request, response,
@@ -94,11 +109,20 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   }
 
  private:
+  absl::Status Answer(const JobRow& row, v1::Job* out) const {
+    RETURN_IF_ERROR(ToProto(row, out));
+    const bool trains = row.kind == kTrainingKind || row.kind == kSweepKind;
+    if (trains && IsFinal(row.state)) {
+      out->set_checkpoint_dir(jobs_.catalog().KeptCheckpoints(row.id));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status DoSubmitTraining(const v1::SubmitTrainingRequest& request, v1::Job* response,
                                 const CallContext&) {
     ASSIGN_OR_RETURN(const TrainingJob job, FromProto(request.spec()));
     ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitTraining(job, request.idempotency_key()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoSubmitSweep(const v1::SubmitSweepRequest& request, v1::Job* response,
@@ -109,7 +133,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     }
     ASSIGN_OR_RETURN(const SweepJob job, FromProto(request.spec()));
     ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitSweep(job, request.idempotency_key()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoPlanTraining(const v1::PlanTrainingRequest& request, v1::TrainingPlan* response,
@@ -123,6 +147,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   absl::Status DoListPresets(const v1::ListPresetsRequest&, v1::ListPresetsResponse* response,
                              const CallContext&) {
     for (const Preset& preset : AllPresets()) ToProto(preset, response->add_presets());
+    ToProto(TrainingJob(), response->mutable_defaults());
     return absl::OkStatus();
   }
 
@@ -138,14 +163,36 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                                 const CallContext&) {
     ASSIGN_OR_RETURN(const JobRow row,
                      jobs_.SubmitIndexing(FromProto(request.spec()), request.idempotency_key()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoSubmitEvaluation(const v1::SubmitEvaluationRequest& request, v1::Job* response,
                                   const CallContext&) {
     ASSIGN_OR_RETURN(const EvaluationJob job, FromProto(request.spec()));
     ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitEvaluation(job, request.idempotency_key()));
-    return ToProto(row, response);
+    return Answer(row, response);
+  }
+
+  absl::Status DoSubmitCaching(const v1::SubmitCachingRequest& request, v1::Job* response,
+                               const CallContext&) {
+    ASSIGN_OR_RETURN(const CachingJob job, FromProto(request.spec()));
+    ASSIGN_OR_RETURN(const JobRow row, jobs_.SubmitCaching(job, request.idempotency_key()));
+    return Answer(row, response);
+  }
+
+  absl::Status DoListActivationCaches(const v1::ListActivationCachesRequest&,
+                                      v1::ListActivationCachesResponse* response,
+                                      const CallContext&) {
+    for (const ActivationCacheEntry& entry :
+         featurescope::ListActivationCaches(jobs_.catalog())) {
+      ToProto(entry, response->add_caches());
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DoDeleteActivationCache(const v1::DeleteActivationCacheRequest& request,
+                                       v1::DeleteActivationCacheResponse*, const CallContext&) {
+    return featurescope::DeleteActivationCache(&jobs_.catalog(), request.cache_id());
   }
 
   absl::Status DoListEvaluations(const v1::ListEvaluationsRequest& request,
@@ -165,12 +212,12 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     ASSIGN_OR_RETURN(ImportJob job, FromProto(request.spec()));
     ASSIGN_OR_RETURN(const JobRow row,
                      jobs_.SubmitImport(std::move(job), request.idempotency_key()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoGetJob(const v1::GetJobRequest& request, v1::Job* response, const CallContext&) {
     ASSIGN_OR_RETURN(const JobRow row, jobs_.Get(request.job_id()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoListJobs(const v1::ListJobsRequest& request, v1::ListJobsResponse* response,
@@ -185,7 +232,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
     }
     const uint32_t page_size = request.page_size() == 0 ? kDefaultPageSize : request.page_size();
     ASSIGN_OR_RETURN(const JobPage page, jobs_.List(states, page_size, request.page_token()));
-    for (const JobRow& row : page.jobs) RETURN_IF_ERROR(ToProto(row, response->add_jobs()));
+    for (const JobRow& row : page.jobs) RETURN_IF_ERROR(Answer(row, response->add_jobs()));
     response->set_next_page_token(page.next_page_token);
     return absl::OkStatus();
   }
@@ -193,7 +240,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   absl::Status DoCancelJob(const v1::CancelJobRequest& request, v1::Job* response,
                            const CallContext&) {
     ASSIGN_OR_RETURN(const JobRow row, jobs_.Cancel(request.job_id()));
-    return ToProto(row, response);
+    return Answer(row, response);
   }
 
   absl::Status DoGetMetrics(const v1::GetMetricsRequest& request, v1::GetMetricsResponse* response,
@@ -221,15 +268,32 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
       if (!event.has_value()) {
         response.mutable_tick();
       } else if (event->job.has_value()) {
-        RETURN_IF_ERROR(ToProto(*event->job, response.mutable_job()));
+        RETURN_IF_ERROR(Answer(*event->job, response.mutable_job()));
       } else {
-        response.mutable_metrics()->set_job_id(event->metrics->job_id);
-        for (const MetricRow& row : event->metrics->points) {
-          ToProto(row, response.mutable_metrics()->add_points());
-        }
+        RETURN_IF_ERROR(WriteMetrics(*event->metrics, writer));
+        continue;
       }
       RETURN_IF_ERROR(writer.Write(response));
     }
+  }
+
+  // Points in messages of a bounded size: those of many SAEs are large.
+  static absl::Status WriteMetrics(const JobMetrics& metrics,
+                                   MessageWriter<v1::WatchJobsResponse>& writer) {
+    constexpr size_t kMaxValues = 20'000;
+    v1::WatchJobsResponse response;
+    size_t values = 0;
+    for (const MetricRow& row : metrics.points) {
+      if (values > 0 && values + row.values.size() > kMaxValues) {
+        RETURN_IF_ERROR(writer.Write(response));
+        response.Clear();
+        values = 0;
+      }
+      response.mutable_metrics()->set_job_id(metrics.job_id);
+      ToProto(row, response.mutable_metrics()->add_points());
+      values += row.values.size();
+    }
+    return writer.Write(response);
   }
 
   const RpcEnvironment& rpc_;
