@@ -55,7 +55,7 @@ absl::Status ReadTopK(WeightSource& weights, SaeContent* content) {
     return Unimplemented(weights.path(), ": postact_fn '", after, "' is not supported");
   }
   if (after == "Identity") {
-    content->recognition.warnings.push_back(
+    content->recognition.warnings.emplace_back(
         "postact_fn is Identity: where fewer than k pre-activations of a token are positive, "
         "OpenAI "
         "keeps negative ones, which are left out here");
