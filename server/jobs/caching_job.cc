@@ -84,11 +84,7 @@ absl::Status CheckRoom(const Catalog& catalog, uint64_t bytes, const std::string
   std::error_code error;
   const auto space = std::filesystem::space(catalog.data_dir(), error);
   if (error) return ErrnoStatus(error.value(), catalog.data_dir());
-  const uint64_t rest = bytes - std::min(bytes, BytesIn(dir));
-  if (rest + kSpareBytes <= space.available) return absl::OkStatus();
-  return ResourceExhausted("no room on the disk: the activations take ", Gigabytes(bytes), ", ",
-                           Gigabytes(space.available), " are free in ", catalog.data_dir(),
-                           "; cache fewer hook points, 16-bit numbers, or a smaller corpus");
+  return CheckRoomForCache(bytes, BytesIn(dir), space.available, catalog.data_dir());
 }
 
 absl::Status CheckHooks(const ModelConfig& config, const CachingJob& job) {
@@ -199,6 +195,15 @@ absl::StatusOr<DType> ParseCacheDType(absl::string_view name) {
     if (CacheDTypeName(dtype) == name) return dtype;
   }
   return InvalidField("dtype", "dtype is \"", name, "\", it must be float16, bfloat16 or float32");
+}
+
+absl::Status CheckRoomForCache(uint64_t bytes, uint64_t written, uint64_t available,
+                               absl::string_view where) {
+  const uint64_t rest = bytes - std::min(bytes, written);
+  if (available >= kSpareBytes && rest <= available - kSpareBytes) return absl::OkStatus();
+  return ResourceExhausted("no room on the disk: the activations take ", Gigabytes(rest),
+                           rest < bytes ? " more" : "", ", ", Gigabytes(available), " are free in ",
+                           where, "; cache fewer hook points, 16-bit numbers, or a smaller corpus");
 }
 
 std::string ToJson(const CachingJob& job) {

@@ -47,6 +47,11 @@ absl::StatusOr<CachingJob> CachingJobFromJson(absl::string_view json);
 //           ResourceExhausted   it would not fit on the disk; the message says what it takes
 absl::Status CheckCaching(Catalog* catalog, const CachingJob& job);
 
+// That a cache of `bytes`, of which `written` are there, fits where `available` are free, with some
+// to spare.   errors  ResourceExhausted
+absl::Status CheckRoomForCache(uint64_t bytes, uint64_t written, uint64_t available,
+                               absl::string_view where);
+
 using CachingObserver = std::function<void(const RunProgress&, const JobTransfer&)>;
 
 // Writes the cache of `row`, which the caller has claimed, and tells `observer`, in place of
