@@ -12,9 +12,7 @@
 namespace featurescope {
 namespace {
 
-// Points that are looked at, and values in them.
 constexpr uint32_t kMaxPoints = 2000;
-constexpr size_t kMaxValues = 500'000;
 
 // About the tokens of one epoch: contexts that hold special tokens only are counted, too.
 absl::StatusOr<uint64_t> EpochOf(Catalog* catalog, const TrainingJob& job) {
@@ -55,15 +53,6 @@ absl::StatusOr<TrainingSpec> ResolveStored(Catalog* catalog, const TrainingJob& 
   return ResolveForWidths(job.training, widths, std::max<uint64_t>(epoch, 1));
 }
 
-// At most kMaxPoints points, and of many members fewer.
-absl::StatusOr<std::vector<MetricRow>> PointsOf(const StateDb& state, const std::string& job_id) {
-  ASSIGN_OR_RETURN(std::vector<MetricRow> ends, state.GetMetrics(job_id, 2));
-  size_t values = 1;
-  for (const MetricRow& row : ends) values = std::max(values, row.values.size());
-  const auto fit = static_cast<uint32_t>(kMaxValues / values);
-  return state.GetMetrics(job_id, std::clamp<uint32_t>(fit, 2, kMaxPoints));
-}
-
 // What the points say of one SAE: metrics whose names begin with `prefix`, without it.
 std::vector<RunMetrics> MemberPoints(absl::Span<const MetricRow> rows, const std::string& prefix) {
   std::vector<RunMetrics> points;
@@ -92,7 +81,8 @@ absl::StatusOr<std::vector<MemberAdvice>> AdviseOnJob(Catalog* catalog, const Jo
   } else {
     return InvalidField("job_id", "job ", job.id, " trains nothing: it is of the kind ", job.kind);
   }
-  ASSIGN_OR_RETURN(const std::vector<MetricRow> rows, PointsOf(catalog->state(), job.id));
+  ASSIGN_OR_RETURN(const std::vector<MetricRow> rows,
+                   catalog->state().GetMetrics(job.id, kMaxPoints));
   std::vector<MemberAdvice> advice;
   for (const TrainingJob& member : members) {
     ASSIGN_OR_RETURN(const TrainingSpec spec, ResolveStored(catalog, member));

@@ -44,6 +44,15 @@ void JobReport::OnProgress(const RunProgress& progress, const JobTransfer& trans
     row.eta_seconds = Finite(tokens_left / row.tokens_per_second);
   }
   absl::MutexLock lock(&mutex_);
+  const absl::Time now = absl::Now();
+  if (first_time_ == absl::InfiniteFuture()) {
+    first_time_ = now;
+    first_progress_ = row.progress;
+  }
+  if (row.tokens_per_second == 0 && row.progress > first_progress_) {
+    row.eta_seconds = absl::ToDoubleSeconds(now - first_time_) * (1 - row.progress) /
+                      (row.progress - first_progress_);
+  }
   progress_ = std::move(row);
   changed_ = true;
 }

@@ -51,6 +51,9 @@ class JobReport {
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool changed_ ABSL_GUARDED_BY(mutex_) = false;
   JobProgress progress_ ABSL_GUARDED_BY(mutex_);
+  // The first progress that was told, for runs that tell no rate.
+  absl::Time first_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  double first_progress_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<MetricRow> points_ ABSL_GUARDED_BY(mutex_);
   size_t waiting_values_ ABSL_GUARDED_BY(mutex_) = 0;  // in points_
   std::thread thread_;

@@ -65,7 +65,12 @@ class JobWatchers::Watcher : public JobWatcher {
     std::deque<MetricRow>& kept = points_[job_id];
     if (kept.empty()) waiting_.push_back({job_id, true});
     kept.insert(kept.end(), points.begin(), points.end());
-    while (kept.size() > kMaxPoints) kept.pop_front();
+    size_t values = 0;
+    for (const MetricRow& point : kept) values += point.values.size();
+    while (kept.size() > kMaxPoints || (values > kMaxValues && kept.size() > 1)) {
+      values -= kept.front().values.size();
+      kept.pop_front();
+    }
   }
 
   void Close() {

@@ -37,10 +37,12 @@ struct WatchFilter {
 };
 
 // One watcher's view. A slow watcher gets the latest state of each job, and of the metrics the
-// latest kMaxPoints; it never holds up anyone. Ends its watch on destruction.
+// latest kMaxPoints, with kMaxValues numbers at most; it never holds up anyone. Ends its watch on
+// destruction.
 class JobWatcher {
  public:
   static constexpr size_t kMaxPoints = 4096;
+  static constexpr size_t kMaxValues = 1 << 18;
   static constexpr size_t kMaxJobs = 4096;
 
   virtual ~JobWatcher() = default;

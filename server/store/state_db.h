@@ -266,7 +266,9 @@ class StateDb {
   // resumes repeats some. Aborted: the lease is lost.
   absl::Status AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
                              absl::Span<const MetricRow> points);
-  // At most `max_points` (at least 2) evenly thinned by order, the first and the last among them.
+  // At most `max_points` (at least 2) evenly thinned by order, the first and the last among them;
+  // fewer where they would be more than some megabytes. A point has, too, what only one of those
+  // left out before it has: metrics that are measured now and then do not get lost.
   absl::StatusOr<std::vector<MetricRow>> GetMetrics(absl::string_view job_id,
                                                     uint32_t max_points) const;
 

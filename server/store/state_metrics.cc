@@ -35,6 +35,11 @@ std::map<std::string, double> DecodeValues(absl::string_view text) {
   return values;
 }
 
+int64_t CountValues(absl::string_view text) { return std::count(text.begin(), text.end(), '\n'); }
+
+// Of the points that GetMetrics returns, about: those of many SAEs are large.
+constexpr int64_t kMaxMetricBytes = 16 << 20;
+
 }  // namespace
 
 absl::Status StateDb::AppendMetrics(absl::string_view job_id, int64_t lease_epoch,
@@ -74,24 +79,35 @@ absl::StatusOr<std::vector<MetricRow>> StateDb::GetMetrics(absl::string_view job
     if (!found) return NotFound("no job \"", job_id, "\"");
   }
   int64_t n = 0;
+  int64_t largest = 1;
   {
-    ASSIGN_OR_RETURN(Statement count,
-                     reader_->Prepare("SELECT count(*) FROM metric WHERE job_id=?"));
+    ASSIGN_OR_RETURN(
+        Statement count,
+        reader_->Prepare("SELECT count(*), max(length(metric_values)) FROM metric WHERE job_id=?"));
     ASSIGN_OR_RETURN(const bool row, count.BindText(1, job_id).Step());
     if (row) n = count.Int(0);
+    if (n > 0) largest = std::max<int64_t>(count.Int(1), 1);
   }
   ASSIGN_OR_RETURN(Statement select,
                    reader_->Prepare("SELECT step, tokens, metric_values FROM metric WHERE "
                                     "job_id=? ORDER BY step"));
-  const int64_t keep = std::min<int64_t>(n, max_points);
+  const int64_t keep =
+      std::min<int64_t>({n, max_points, std::max<int64_t>(kMaxMetricBytes / largest, 2)});
   std::vector<MetricRow> points;
+  std::string fullest;  // of the points left out since the last one kept
   ASSIGN_OR_RETURN(bool more, select.BindText(1, job_id).Step());
   for (int64_t i = 0, kept = 0; more && kept < keep; ++i) {
+    const absl::string_view text = select.Blob(2);
     // The kept-th of `keep` indices spread over [0, n - 1].
     if (i == (keep == 1 ? 0 : kept * (n - 1) / (keep - 1))) {
       points.push_back({static_cast<uint64_t>(select.Int(0)), static_cast<uint64_t>(select.Int(1)),
-                        DecodeValues(select.Blob(2))});
+                        DecodeValues(text)});
+      if (CountValues(fullest) > CountValues(text))
+        points.back().values.merge(DecodeValues(fullest));
+      fullest.clear();
       ++kept;
+    } else if (CountValues(text) > CountValues(fullest)) {
+      fullest = std::string(text);
     }
     ASSIGN_OR_RETURN(more, select.Step());
   }

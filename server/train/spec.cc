@@ -130,11 +130,14 @@ absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWid
   TrainingSpec smaller = resolved;
   smaller.buffer_tokens = static_cast<uint64_t>(resolved.batch_size);
   if (TrainingMemoryBytes(smaller, widths) <= available) {
-    const uint64_t row = sizeof(float) * static_cast<uint64_t>(widths.d_in + widths.d_out);
-    const uint64_t fits = resolved.buffer_tokens - (needed - available + row - 1) / row;
+    uint64_t fits = smaller.buffer_tokens;
+    for (uint64_t too_many = resolved.buffer_tokens; too_many - fits > 1;) {
+      smaller.buffer_tokens = fits + (too_many - fits) / 2;
+      const bool fit = TrainingMemoryBytes(smaller, widths) <= available;
+      (fit ? fits : too_many) = smaller.buffer_tokens;
+    }
     return InvalidField("buffer_tokens", "the run would hold ", mib(needed), " MiB, but only ",
-                        mib(available), " MiB are there; buffer_tokens ",
-                        std::max(fits, smaller.buffer_tokens), " instead of ",
+                        mib(available), " MiB are there; buffer_tokens ", fits, " instead of ",
                         resolved.buffer_tokens, " would fit");
   }
   smaller = resolved;

@@ -729,5 +729,138 @@ TEST_F(ServicesTest, ImportsAreSubmittedAndDescribed) {
               ::testing::ElementsAre("spec"));
 }
 
+// A small run on what AddTiny has.
+v1::TrainingSpec TinyTraining() {
+  v1::TrainingSpec spec;
+  spec.set_sae_id("new"), spec.set_model_id("m"), spec.set_corpus_id("c"),
+      spec.set_hook_name(kHook);
+  spec.set_d_sae(64), spec.set_k(4), spec.set_tokens(2000), spec.set_batch_size(128);
+  spec.set_buffer_tokens(1024);
+  return spec;
+}
+
+TEST_F(ServicesTest, PresetsAreListedAndPlanned) {
+  AddTiny();
+  v1::ListPresetsResponse presets;
+  ASSERT_TRUE(
+      Unary(*jobs_, &v1::JobService::Stub::ListPresets, v1::ListPresetsRequest(), &presets).ok());
+  ASSERT_GT(presets.presets_size(), 10);
+  for (const v1::Preset& preset : presets.presets()) {
+    v1::PlanTrainingRequest request;
+    v1::TrainingSpec& spec = *request.mutable_spec()->mutable_base();
+    spec = TinyTraining();
+    spec.set_preset(preset.name());
+    spec.set_k_aux(16);
+    if (preset.spec().batch_size() == -1) spec.set_batch_size(-1);
+    v1::TrainingPlan plan;
+    const grpc::Status status = Unary(*jobs_, &v1::JobService::Stub::PlanTraining, request, &plan);
+    ASSERT_TRUE(status.ok()) << preset.name() << ": " << status.error_message();
+    ASSERT_EQ(plan.resolved_size(), 1);
+    EXPECT_EQ(plan.resolved(0).preset(), preset.name());
+    EXPECT_EQ(plan.resolved(0).d_sae(), 64u);
+    EXPECT_GT(plan.resolved(0).learning_rate(), 0);
+    EXPECT_GT(plan.steps(), 0u);
+    EXPECT_GT(plan.memory_bytes(), 0u);
+    EXPECT_GT(plan.available_bytes(), plan.memory_bytes());
+  }
+  v1::ListJobsResponse jobs;
+  ASSERT_TRUE(Unary(*jobs_, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest(), &jobs).ok());
+  EXPECT_EQ(jobs.jobs_size(), 0);
+}
+
+TEST_F(ServicesTest, WhatCannotBeTrainedIsRefusedByField) {
+  AddTiny();
+  const auto fields = [&](const std::function<void(v1::SweepSpec*)>& change) {
+    v1::PlanTrainingRequest plan;
+    *plan.mutable_spec()->mutable_base() = TinyTraining();
+    change(plan.mutable_spec());
+    v1::TrainingPlan planned;
+    grpc::Status status = Unary(*jobs_, &v1::JobService::Stub::PlanTraining, plan, &planned);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    // Submitting says the same.
+    v1::Job job;
+    grpc::Status submitted;
+    if (plan.spec().members().empty()) {
+      v1::SubmitTrainingRequest request;
+      *request.mutable_spec() = plan.spec().base();
+      submitted = Unary(*jobs_, &v1::JobService::Stub::SubmitTraining, request, &job);
+    } else {
+      v1::SubmitSweepRequest request;
+      *request.mutable_spec() = plan.spec();
+      submitted = Unary(*jobs_, &v1::JobService::Stub::SubmitSweep, request, &job);
+    }
+    EXPECT_EQ(submitted.error_message(), status.error_message());
+    return ViolatedFields(status);
+  };
+  using ::testing::ElementsAre;
+  EXPECT_THAT(fields([](v1::SweepSpec* s) { s->mutable_base()->set_k(65); }), ElementsAre("k"));
+  EXPECT_THAT(fields([](v1::SweepSpec* s) { s->mutable_base()->set_optimizer("sgd"); }),
+              ElementsAre("optimizer"));
+  EXPECT_THAT(fields([](v1::SweepSpec* s) { s->mutable_base()->set_hook_name("blocks"); }),
+              ElementsAre("hook_name"));
+  EXPECT_THAT(fields([](v1::SweepSpec* s) { s->mutable_base()->set_buffer_tokens(1); }),
+              ElementsAre("buffer_tokens"));
+  EXPECT_THAT(fields([](v1::SweepSpec* s) {
+                s->add_members()->set_sae_id("a");
+                s->add_members()->set_sae_id("b");
+                s->mutable_members(1)->set_seed(5);
+              }),
+              ElementsAre("seed"));
+  v1::Job job;
+  const grpc::Status empty =
+      Unary(*jobs_, &v1::JobService::Stub::SubmitSweep, v1::SubmitSweepRequest(), &job);
+  EXPECT_THAT(ViolatedFields(empty), ElementsAre("members"));
+}
+
+TEST_F(ServicesTest, ASweepIsSubmittedWatchedAndAdvisedOn) {
+  AddTiny();
+  v1::SubmitSweepRequest request;
+  *request.mutable_spec()->mutable_base() = TinyTraining();
+  request.mutable_spec()->add_members()->set_sae_id("a");
+  request.mutable_spec()->add_members()->set_sae_id("b");
+  request.mutable_spec()->mutable_members(1)->set_k(8);
+  v1::Job job;
+  grpc::Status status = Unary(*jobs_, &v1::JobService::Stub::SubmitSweep, request, &job);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(job.sweep().base().d_sae(), 64u);
+  ASSERT_EQ(job.sweep().members_size(), 2);
+  EXPECT_EQ(job.sweep().members(1).k(), 8u);
+  std::set<std::string> names;
+  {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::WatchJobsRequest watch;
+    watch.add_job_ids(job.id());
+    watch.set_metrics(true);
+    const auto stream = jobs_->WatchJobs(&context, watch);
+    v1::WatchJobsResponse event;
+    while (job.finished().empty() && stream->Read(&event)) {
+      if (event.has_job()) job = event.job();
+      for (const v1::MetricPoint& point : event.metrics().points()) {
+        for (const auto& [name, value] : point.values()) names.insert(name);
+      }
+    }
+    context.TryCancel();
+    stream->Finish();
+  }
+  ASSERT_EQ(job.state(), v1::SUCCEEDED) << job.error();
+  EXPECT_TRUE(names.contains("a/loss") && names.contains("b/l0"));
+  v1::GetAdviceRequest advice;
+  advice.set_job_id(job.id());
+  v1::GetAdviceResponse advised;
+  status = Unary(*jobs_, &v1::JobService::Stub::GetAdvice, advice, &advised);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  // The stored specification, sent again under other ids, is accepted as it is.
+  *request.mutable_spec() = job.sweep();
+  request.mutable_spec()->mutable_members(0)->set_sae_id("c");
+  request.mutable_spec()->mutable_members(1)->set_sae_id("d");
+  v1::Job again;
+  status = Unary(*jobs_, &v1::JobService::Stub::SubmitSweep, request, &again);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  advice.set_job_id("none");
+  status = Unary(*jobs_, &v1::JobService::Stub::GetAdvice, advice, &advised);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
 }  // namespace
 }  // namespace featurescope

@@ -406,6 +406,39 @@ TEST_F(StateDbTest, MetricsAreThinnedBetweenFirstAndLast) {
   EXPECT_EQ(thin.back().values.at("loss"), 0.1);
 }
 
+TEST_F(StateDbTest, MetricsThatAreMeasuredNowAndThenOutliveThinning) {
+  const std::string id = Submit().id;
+  const JobRow job = Claim();
+  std::vector<MetricRow> points;
+  for (uint64_t step = 1; step <= 1000; ++step) {
+    points.push_back({step, 0, {{"loss", static_cast<double>(step)}}});
+    if (step % 250 == 3) points.back().values["heldout_l0"] = static_cast<double>(step);
+  }
+  ASSERT_TRUE(db_->AppendMetrics(id, job.lease_epoch, points).ok());
+  std::vector<double> seen;
+  const std::vector<MetricRow> thin = db_->GetMetrics(id, 20).value();
+  for (const MetricRow& point : thin) {
+    EXPECT_EQ(point.values.at("loss"), static_cast<double>(point.step));
+    if (point.values.contains("heldout_l0")) seen.push_back(point.values.at("heldout_l0"));
+  }
+  EXPECT_THAT(seen, ElementsAre(3, 253, 503, 753));
+}
+
+TEST_F(StateDbTest, PointsOfManySaesAreFewerThanAskedFor) {
+  const std::string id = Submit().id;
+  const JobRow job = Claim();
+  std::map<std::string, double> values;
+  for (int i = 0; i < 20'000; ++i) values[absl::StrCat("member-", i, "/metric")] = 0.1;
+  std::vector<MetricRow> points;
+  for (uint64_t step = 1; step <= 40; ++step) points.push_back({step, 0, values});
+  ASSERT_TRUE(db_->AppendMetrics(id, job.lease_epoch, points).ok());
+  const std::vector<MetricRow> thin = db_->GetMetrics(id, 1000).value();
+  EXPECT_GE(thin.size(), 10u);
+  EXPECT_LT(thin.size(), 30u);
+  EXPECT_EQ(thin.front().step, 1u);
+  EXPECT_EQ(thin.back().step, 40u);
+}
+
 TEST_F(StateDbTest, AResumedJobsMetricsReplaceThoseItRepeats) {
   const std::string id = Submit().id;
   const JobRow job = Claim();
