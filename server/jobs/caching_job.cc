@@ -122,19 +122,21 @@ std::vector<std::string> CacheIds(const Catalog& catalog) {
 bool IsComplete(const std::string& dir) { return FileExists(JoinPath(dir, kActivationCacheFile)); }
 
 absl::StatusOr<ActivationCacheEntry> ReadEntry(const std::string& id, const std::string& dir) {
+  // kMaxHooks channels of that are less than 2^64 bytes.
+  constexpr int64_t kMaxRows = int64_t{1} << 38;
+  constexpr int64_t kMaxWidth = 1 << 17;
   const std::string path = JoinPath(dir, kActivationCacheFile);
   ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path));
   ActivationCacheEntry entry;
   entry.id = id;
   ASSIGN_OR_RETURN(entry.dtype, JsonString(json, "dtype", path));
   ASSIGN_OR_RETURN(const DType dtype, ParseCacheDType(entry.dtype));
-  ASSIGN_OR_RETURN(const int64_t rows, JsonInt(json, "rows", path, 0, int64_t{1} << 48));
+  ASSIGN_OR_RETURN(const int64_t rows, JsonInt(json, "rows", path, 0, kMaxRows));
   entry.n_rows = static_cast<uint64_t>(rows);
   const Json* channels = JsonFind(json, "channels");
   if (channels == nullptr || !channels->is_array() || channels->size() > kMaxHooks) {
     return InvalidArgument(path, ": field channels is no array of 1 to ", kMaxHooks);
   }
-  constexpr int64_t kMaxWidth = 1 << 24;
   uint64_t row_bytes = 0;
   for (const Json& channel : *channels) {
     ASSIGN_OR_RETURN(entry.hook_names.emplace_back(), JsonString(channel, "hook", path));
