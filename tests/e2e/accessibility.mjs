@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 import { strongFeature } from "./steps.mjs";
+import { openSweep } from "./training.mjs";
 
 const require = createRequire(new URL("../../web/package.json", import.meta.url));
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
@@ -18,7 +19,13 @@ const views = {
   text: async ({ flags }) => `/text?sae=${flags.sae}&text=${own_text}`,
   jobs: async () => "/jobs",
   job: async ({ page, shared }) => shared.job ?? (await anyJob(page)),
-  "training-form": async () => "/new/training",
+  sweep: async ({ page, shared }) => `/jobs/${await aSweep(page, shared)}`,
+  "sweep-table": async ({ page, shared }) => `/jobs/${await aSweep(page, shared)}?pareto=table&y=log`,
+  compare: async ({ page }) => `/compare?jobs=${await trainingJobs(page)}`,
+  evaluation: async ({ page, flags }) => `/sae/${flags.sae}?corpus=${flags.corpus}&eval=${await evaluationOf(page, flags)}`,
+  "training-form": async () => "/new/training?k=16,32",
+  "training-recipe-form": async () => "/new/training?preset=gemma-scope&architecture=jumprelu,standard&d_sae=1024&tokens=100000",
+  "caching-form": async () => "/new/caching",
   "indexing-form": async () => "/new/indexing",
   "model-form": async () => "/new/model",
   "sae-form": async () => "/new/sae",
@@ -33,6 +40,25 @@ async function anyJob(page) {
   return page.locator("a[data-row]").first().getAttribute("href");
 }
 
+async function aSweep(page, shared) {
+  await openSweep(page, shared);
+  return shared.sweep;
+}
+
+async function trainingJobs(page) {
+  await page.goto("/jobs");
+  const boxes = page.getByRole("checkbox", { name: /^Compare Training/ });
+  await boxes.first().waitFor();
+  const links = await page.locator("tr", { has: boxes }).locator("a[data-row]").evaluateAll((all) => all.map((a) => a.getAttribute("href").split("/").at(-1)));
+  return links.slice(0, 3).join(",");
+}
+
+async function evaluationOf(page, flags) {
+  await page.goto(`/sae/${flags.sae}?corpus=${flags.corpus}`);
+  await page.getByRole("button", { name: /^Details\s+of the evaluation/ }).first().click();
+  return new URL(page.url()).searchParams.get("eval");
+}
+
 // What tells that a view has what it is looked at for.
 const ready = {
   sae: "table[aria-label='Features'] tbody tr",
@@ -41,6 +67,10 @@ const ready = {
   steering: "[data-testid=proof]",
   text: "[aria-label^='Show feature']",
   job: "dl",
+  sweep: "[data-testid=pareto] svg path",
+  "sweep-table": "[data-testid=pareto] tbody tr",
+  compare: "[data-testid=pareto] svg path",
+  evaluation: "[data-testid=evaluation]",
   home: "dl",
   jobs: "[data-connection=live]",
   help: "h1",

@@ -19,7 +19,7 @@ async function wrongNumbersAreToldAtTheirFields({ page, flags }) {
   await page.getByLabel("k", { exact: true }).fill("none");
   await page.getByLabel("New SAE's id").fill("Not An Id");
   await page.getByRole("button", { name: "Start training" }).click();
-  await page.getByText("not a number").waitFor();
+  await page.getByText("not a number").first().waitFor();
   assert.equal(await page.getByLabel("k", { exact: true }).getAttribute("aria-invalid"), "true");
   assert.equal(await page.getByLabel("New SAE's id").getAttribute("aria-invalid"), "true");
   assert.equal(query(page).k, "none");
@@ -39,7 +39,7 @@ async function aTrainingJobDrawsItsCurves({ page, flags, shared, shot }) {
   await page.getByRole("button", { name: "Start training" }).click();
   await page.getByRole("heading", { name: `Training ${id}` }).waitFor();
   shared.job = new URL(page.url()).pathname;
-  for (const name of ["loss", "fvu", "l0", "dead_share"]) await chart(page, name).locator("canvas").waitFor();
+  for (const name of ["loss", "explained_variance", "fvu", "l0", "dead_share", "learning_rate"]) await chart(page, name).locator("canvas").waitFor({ timeout: 90_000 });
   const n = await until("points of the loss curve", () => points(page, "loss"), (found) => found >= 2, 90_000);
   await until("new points of the loss curve", () => points(page, "loss"), (found) => found > n, 60_000);
   await shot("job");

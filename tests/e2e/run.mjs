@@ -16,6 +16,7 @@ import { tests as feature } from "./feature.mjs";
 import { tests as jobs } from "./jobs.mjs";
 import { tests as steering } from "./steering.mjs";
 import { tests as text } from "./text.mjs";
+import { tests as training } from "./training.mjs";
 
 const { values: flags } = parseArgs({
   options: {
@@ -34,7 +35,7 @@ if (!flags.url) {
 }
 if (flags.screenshots) mkdirSync(flags.screenshots, { recursive: true });
 
-const all = [...catalog, ...feature, ...text, ...steering, ...jobs, ...accessibility, ...adding];
+const all = [...catalog, ...feature, ...text, ...steering, ...jobs, ...training, ...accessibility, ...adding];
 const browser = await openBrowser(flags);
 let passed = 0;
 let failed = 0;

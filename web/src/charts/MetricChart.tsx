@@ -160,7 +160,8 @@ export function MetricChart({ id, x, curves, isLog, focus }: Props) {
         <span className={styles.values}>
           {isFew &&
             curves.map((curve) => (
-              <span key={curve.label} style={{ color: `var(${curve.colour})` }} title={curve.label}>
+              <span key={curve.label} title={curve.label}>
+                <i className={styles.dot} style={{ background: `var(${curve.colour})` }} />
                 {numberText(valueAt(curve.y, index))}
               </span>
             ))}

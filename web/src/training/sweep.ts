@@ -209,6 +209,7 @@ export function checkSpec(values: FormValues): FormErrors {
   for (const field of spec_fields) {
     if ((chosen.length === 0 ? [""] : chosen).some((a) => counts(field, a, penalty))) add(field.name, checkField(field, textOf(values, field.name)));
   }
+  add("sae_id", checkId(textOf(values, "sae_id")));
   if (textOf(values, "hook_name") === "" && textOf(values, "cache_id") === "") add("hook_name", "a hook point is needed");
   add("more_corpora", checkMore(textOf(values, "more_corpora")));
   if (Object.keys(errors).length > 0) return errors;

@@ -146,8 +146,9 @@ function Evaluations({ evaluations, definitions, open, onOpen }: ListProps) {
       title: <span className="sr-only">Details</span>,
       numeric: true,
       cell: (e) => (
-        <Button look="quiet" aria-expanded={e.jobId === open} aria-label={`Details of the evaluation on ${e.corpusId} of ${formatTime(e.created)}`} onClick={() => onOpen(e.jobId)}>
-          {e.jobId === open ? "Hide" : "Details"}
+        <Button look="quiet" aria-expanded={e.jobId === open} onClick={() => onOpen(e.jobId)}>
+          {e.jobId === open ? "Hide details" : "Details"}
+          <span className="sr-only"> of the evaluation on {e.corpusId} of {formatTime(e.created)}</span>
         </Button>
       ),
     },
