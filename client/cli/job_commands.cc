@@ -104,7 +104,7 @@ absl::Status JobAdvice(const Args& args, CommandContext& context) {
   RETURN_IF_ERROR(
       context.client.Call(context.client.jobs(), &JobService::Stub::GetAdvice, request, &response));
   const std::string text =
-      AdviceText(context.terminal, {response.advice().begin(), response.advice().end()});
+      AdviceText(context.terminal, {response.advice().begin(), response.advice().end()}, true);
   PrintAnswer(context, response, text.empty() ? "nothing looks wrong\n" : text);
   return absl::OkStatus();
 }

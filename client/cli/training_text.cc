@@ -117,10 +117,11 @@ absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context) {
   return response;
 }
 
-std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice) {
+std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice,
+                       bool with_ids) {
   std::string text;
   for (const v1::Advice& one : advice) {
-    absl::StrAppend(&text, "- ", one.sae_id().empty() ? "" : absl::StrCat(one.sae_id(), ": "),
+    absl::StrAppend(&text, "- ", with_ids ? absl::StrCat(one.sae_id(), ": ") : "",
                     terminal.Bold(one.rule()), ": ", one.evidence(), "; ", one.suggestion(), "\n");
   }
   return text;
@@ -212,7 +213,7 @@ absl::StatusOr<std::string> TrainingSummary(CommandContext& context, const v1::J
                            : absl::StrCat(MetricsLine(saes[0]), "\n");
   }
   ASSIGN_OR_RETURN(const std::vector<v1::Advice> advice, AdviceOn(context, job.id()));
-  absl::StrAppend(&text, AdviceText(context.terminal, advice));
+  absl::StrAppend(&text, AdviceText(context.terminal, advice, job.has_sweep()));
   if (!job.checkpoint_dir().empty()) {
     absl::StrAppend(&text, "checkpoints: ", job.checkpoint_dir(), "\n");
   }

@@ -23,8 +23,9 @@ std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan,
 // The presets, and the defaults that they change.
 absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context);
 
-// "- rule: evidence; suggestion" for each, or nothing.
-std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice);
+// "- rule: evidence; suggestion" for each, or nothing; `with_ids` has the SAE's id before it.
+std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice,
+                       bool with_ids);
 
 // One trained SAE in numbers: those of held-out tokens where there are any.
 struct TrainedSae {

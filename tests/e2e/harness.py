@@ -116,15 +116,15 @@ class ServerTest(unittest.TestCase):
 
 
 def run_tests(module) -> None:
-    """The program of a test file: --bin BUILD_DIR [-k PATTERN]; ends with a line of counts."""
+    """The program of a test file: --bin BUILD_DIR [-k PATTERN]...; ends with a line of counts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
-    parser.add_argument("-k", default=None)
+    parser.add_argument("-k", action="append")
     args = parser.parse_args()
     ServerTest.bin_dir = pathlib.Path(args.bin).resolve()
     loader = unittest.TestLoader()
     if args.k:
-        loader.testNamePatterns = [f"*{args.k}*"]
+        loader.testNamePatterns = [f"*{pattern}*" for pattern in args.k]
     result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromModule(module))
     # Of a test's subtests several may fail, and it is one test.
     failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})

@@ -83,7 +83,7 @@ class PresetTest(TrainingServerTest):
         self.refused("train", "--id", "x", *ON, "--preset", "opnai-topk", "--tokens", 100, saying="openai-topk")
 
     def test_every_preset_resolves_to_what_it_states(self):
-        overridden = {"d_sae", "batch_size", "buffer_tokens", "tokens"}
+        overridden = {"d_sae", "batch_size", "buffer_tokens", "tokens", "k_aux"}  # k_aux -1 stands for d_in / 2
         for preset in self.server.json("preset", "list")["presets"]:
             with self.subTest(preset["name"]):
                 spec = preset["spec"]
@@ -123,9 +123,9 @@ class PresetTest(TrainingServerTest):
         for which in ("last", "best"):
             self.assertTrue((directory / which / "cfg.json").exists(), which)
             self.ok("sae", "add", f"kept-{which}", directory / which, "--model", "demo-lm")
-        acts = [self.server.json("activations", "--sae", sae, "--text", "The ship sailed.")["texts"][0]["saes"][0]["acts"]
-                for sae in ("kept", "kept-last")]
-        self.assertEqual(acts[0], acts[1])
+            evaluation = self.server.json("evaluate", "--sae", f"kept-{which}", "--corpus", "small", "--tokens", 2000,
+                                          "--no-ablations", "--wait")[-1]
+            self.assertAlmostEqual(evaluation["metrics"]["l0"], 8, delta=0.01)
 
     def test_curves_are_written_for_tensorboard(self):
         self.ok("train", "--id", "curves", *SMALL, "--wait")
@@ -140,7 +140,7 @@ class PresetTest(TrainingServerTest):
                       ["--architecture", "topk", "--k", 8, "--dtype", "bf16"],
                       ["--architecture", "topk_skip_transcoder", "--k", 8, "--hook-out", "blocks.4.hook_resid_post"]):
             with self.subTest(" ".join(map(str, words))):
-                sae = "all-" + re.sub("[^a-z0-9]", "-", "-".join(map(str, words[1:])))
+                sae = f"all-{words[1]}-{len(words)}"
                 self.ok("train", "--id", sae, *ON, "--d-sae", 128, "--tokens", 6000, *QUICK, *words, "--wait")
                 self.assertEqual(self.server.json("sae", "show", sae)["architecture"], words[1])
                 self.ok("activations", "--sae", sae, "--text", "The ship sailed at dawn.")
@@ -192,7 +192,7 @@ class PlanTest(TrainingServerTest):
             ([*at_hook, "--d-sae", 16, "--k", 2, "--tokens", 1000, "--architecture", "transcoder"], "hook_name_out"),
             ([*at_hook, "--d-sae", 16, "--tokens", 1000, "--architecture", "gated", "--auxk", 1], "topk"),
             ([*at_hook, "--d-sae", 16, "--k", 2, "--tokens", 1000, "--mix", "none:2"], "none"),
-            ([*at_hook, "--d-sae", 16, "--k", 2, "--tokens", 1000, "--activations", "none"], "none"),
+            ([*at_hook, "--d-sae", 16, "--k", 2, "--tokens", 1000, "--activations", "none"], "there can be no corpus"),
             ([*at_hook, "--d-sae", 16, "--tokens", 1000, "--sweep", "k=2,17"], "bad-k17"),
             ([*at_hook, "--d-sae", 16, "--k", 2, "--tokens", 1000, "--sweep", "seed=1,2"], "seed"),
         ]
@@ -395,7 +395,7 @@ class EvaluationTest(TrainingServerTest):
     def setUpClass(cls):
         super().setUpClass()
         cls.server.json("corpus", "add", "open", demo_corpus(cls.dir, 30))
-        cls.server.json("train", "--id", "sae", *ON, "--d-sae", 512, "--k", 16, "--tokens", 60000, *QUICK, "--wait")
+        cls.server.json("train", "--id", "sae", *ON, "--d-sae", 512, "--k", 16, "--tokens", 40000, *QUICK, "--wait")
 
     def test_readme_defines_every_number(self):
         definitions = self.server.json("evaluation", "list")["definitions"]
@@ -428,12 +428,12 @@ class EvaluationTest(TrainingServerTest):
     def test_what_cannot_be_measured_is_refused(self):
         for words, saying in [(["--sae", "none", "--corpus", "small"], "none"), (["--sae", "sae", "--corpus", "none"], "none"),
                               (["--sae", "sae", "--corpus", "small", "--part", "third"], "heldout"),
-                              (["--sae", "sae", "--corpus", "open", "--part", "heldout"], "held out")]:
+                              (["--sae", "sae", "--corpus", "open", "--part", "heldout"], "holds nothing out")]:
             with self.subTest(" ".join(words)):
                 self.refused("evaluate", *words, "--wait", saying=saying)
 
     def test_kill_9_while_measuring_gives_the_same_numbers(self):
-        words = ["evaluate", "--sae", "sae", "--corpus", "small", "--part", "all"]
+        words = ["evaluate", "--sae", "sae", "--corpus", "small", "--part", "all", "--tokens", 8000]
         whole = self.server.json(*words, "--wait")[-1]["metrics"]
         job = self.server.json(*words)["id"]
         wait_for(lambda: self.server.json("job", "show", job)["state"] != "QUEUED", what="start")
