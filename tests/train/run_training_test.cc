@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cmath>
+#include <fstream>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,6 +15,8 @@
 #include "server/formats/file.h"
 #include "server/sae/architectures.h"
 #include "server/sae/sae_files.h"
+#include "server/train/activation_files.h"
+#include "server/train/checkpoint.h"
 #include "tests/train/training_fixture.h"
 
 namespace featurescope {
@@ -287,6 +291,47 @@ TEST_F(RunTrainingTest, ALossThatExplodesStopsTheRunNamingTheStep) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.message().find("at step"), absl::string_view::npos) << status;
   EXPECT_FALSE(FileExists(directory_ / "sae/cfg.json"));
+}
+
+// One bad value in a file, met some steps after the first checkpoints.
+TEST_F(RunTrainingTest, AnInputThatIsNotFiniteLeavesTheLastGoodCheckpoint) {
+  torch::manual_seed(3);
+  torch::Tensor rows = torch::randn({32 * 40, 16});
+  rows[32 * 30][5] = std::numeric_limits<float>::quiet_NaN();
+  const std::string path = directory_ / "x.bin";
+  std::ofstream(path, std::ios::binary)
+      .write(static_cast<const char*>(rows.data_ptr()), static_cast<int64_t>(rows.nbytes()));
+  ActivationFiles::Channel channel;
+  channel.dtype = DType::kF32;
+  channel.width = 16;
+  channel.paths = {path};
+  TrainingInputs inputs;
+  inputs.hook = inputs_.hook;
+  inputs.activations = ActivationFiles::OpenRaw({channel}).value();
+  for (const char* architecture : {"topk", "standard", "jumprelu", "gated"}) {
+    SCOPED_TRACE(architecture);
+    TrainingSpec spec = SpecOf(architecture);
+    spec.checkpoint_steps = 1;
+    // A scale is measured on the first block, which must not hold the bad row.
+    spec.input_scaling = InputScaling::kNone;
+    spec.b_dec_init = DecoderBiasInit::kZeros;
+    ctx_.work_dir = directory_ / (std::string(architecture) + "_work");
+    const std::string output = directory_ / architecture;
+    const absl::Status status = RunTraining(inputs, spec, ctx_, output);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_FALSE(FileExists(output + "/cfg.json"));
+    const std::vector<int64_t> steps = CheckpointSteps(ctx_.work_dir);
+    if (steps.empty()) continue;  // the bad row came in the first step
+    const std::shared_ptr<const Sae> last = LoadSae(ctx_.work_dir + "/last", torch::kCPU).value();
+    for (const SaeParameterSpec& parameter : kSaeParameterSpecs) {
+      const torch::Tensor& value = last->parameters().*parameter.tensor;
+      if (value.defined()) EXPECT_TRUE(value.isfinite().all().item<bool>()) << parameter.name;
+    }
+    // Started again it goes on from there, and meets the same.
+    EXPECT_EQ(RunTraining(inputs, spec, ctx_, output).code(),
+              absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(CheckpointSteps(ctx_.work_dir), steps);
+  }
 }
 
 TEST_F(RunTrainingTest, CancellingStopsIt) {
