@@ -135,7 +135,7 @@ async function anSaeIsEvaluated({ page, flags, shot }) {
   await until("evaluations", () => details.count(), (n) => n === before + 1, 120_000);
   await details.first().click();
   const shown = page.getByTestId("evaluation");
-  await shown.getByText("CE loss recovered").waitFor();
+  await shown.getByText("CE loss recovered", { exact: true }).waitFor();
   await shown.getByText("(ce_zero - ce_sae) / (ce_zero - ce_clean)").waitFor();
   assert.equal(await shown.locator("svg").count(), 3);
   await shot("evaluation");

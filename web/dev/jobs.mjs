@@ -8,7 +8,7 @@ import { IndexingSpecSchema, JobService, JobState } from "../src/gen/featurescop
 import { EvaluationSpecSchema } from "../src/gen/featurescope/v1/evaluation_pb.js";
 import { SweepSpecSchema, TrainingSpecSchema } from "../src/gen/featurescope/v1/training_pb.js";
 import { definitions, evaluationOf } from "./evaluations.mjs";
-import { adviceOf, membersOf, planOf, pointOf, presets, resolved } from "./training.mjs";
+import { adviceOf, defaults, membersOf, planOf, pointOf, presets, resolved } from "./training.mjs";
 import { corpus, model, sae } from "./world.mjs";
 
 const begun = Date.now();
@@ -124,7 +124,7 @@ export function addJobs(router) {
       checkTraining(membersOf(spec));
       return planOf(spec);
     },
-    listPresets: () => ({ presets }),
+    listPresets: () => ({ presets, defaults }),
     getAdvice: ({ jobId }) => ({ advice: adviceOf(find(jobId)) }),
     listEvaluations: ({ saeId }) => ({
       evaluations: [...jobs.values()].filter((job) => job.spec.case === "evaluation" && job.state === JobState.SUCCEEDED && (saeId === "" || job.spec.value.saeId === saeId)).map(evaluationOf).reverse(),

@@ -13,6 +13,8 @@ export const presets = [
   { name: "dictionary_learning-topk", title: "TopK as dictionary_learning trains it", source: "saprmarks/dictionary_learning 60ec6bf, TopKTrainer; dictionary_learning_demo", open: "tokens; d_sae; k: 80", spec: spec({ architecture: "topk", k: 80, auxkCoefficient: 1 / 32 }) },
 ];
 
+export const defaults = spec({ architecture: "topk", optimizer: "adam", lrSchedule: "constant", computeDtype: "float32", adamBeta1: 0.9, adamBeta2: 0.999, corpusWeight: 1, scaleInputs: true });
+
 // `over` on top of `base`, as the server merges specifications.
 export function merged(base, over) {
   return fromJson(TrainingSpecSchema, { ...toJson(TrainingSpecSchema, base), ...toJson(TrainingSpecSchema, over) });

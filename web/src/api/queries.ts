@@ -194,7 +194,7 @@ export const metricsQuery = (job: string, generation: number) =>
 
 export const presetsQuery = queryOptions({
   queryKey: ["presets"],
-  queryFn: async ({ signal }) => (await jobs.listPresets({}, reading(signal))).presets,
+  queryFn: ({ signal }) => jobs.listPresets({}, reading(signal)),
   staleTime: Infinity,
 });
 

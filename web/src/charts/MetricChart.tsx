@@ -10,6 +10,7 @@ import { formatNumber, formatShort, formatTick } from "../lib/format";
 import { Term } from "../ui/Term";
 import { useSeenTheme } from "../ui/theme";
 import styles from "./MetricChart.module.css";
+import { rangeOf } from "./range";
 
 const height = 170;
 const cursors = uPlot.sync("metrics");
@@ -42,14 +43,6 @@ function colour(element: Element, name: string): string {
   return value;
 }
 
-// Some room around the values; a flat line lies inside the plot, at 0 on its floor.
-function linearRange(low: number | null, high: number | null): [number, number] {
-  if (low === null || high === null) return [0, 1];
-  if (low === high) return low === 0 ? [0, 0.1] : low > 0 ? [0, 2 * low] : [2 * low, 0];
-  const [from, to] = uPlot.rangeNum(low, high, 0.1, true);
-  return [from ?? low, to ?? high];
-}
-
 interface Cursor {
   index: number;
   left: number;
@@ -70,7 +63,7 @@ function optionsFor(host: HTMLElement, curves: readonly Curve[], isLog: boolean,
     legend: { show: false },
     focus: { alpha: 0.18 },
     cursor: { sync: { key: cursors.key }, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: (_, low, high) => linearRange(low, high) } },
+    scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: (plot) => rangeOf(plot.data.slice(1)).range } },
     axes: [
       { ...axis, size: 26, space: 64, values: (_, ticks) => ticks.map((tick) => formatTick(tick)) },
       { ...axis, size: 50, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : formatTick(tick))) },
@@ -143,6 +136,7 @@ export function MetricChart({ id, x, curves, isLog, focus }: Props) {
     plot.current?.setSeries(found < 0 ? null : found + 1, { focus: found >= 0 });
   }, [focus, looks, theme, canLog]);
 
+  const isCut = !canLog && rangeOf(curves.map(({ y }) => y)).isCut;
   const index = cursor?.index ?? x.length - 1;
   const values = curves.map(({ label, y }) => `${label} ${numberText(valueAt(y, x.length - 1))}`);
   const label = isDefined(id) ? definitions[id].label : id;
@@ -165,6 +159,7 @@ export function MetricChart({ id, x, curves, isLog, focus }: Props) {
                 {numberText(valueAt(curve.y, index))}
               </span>
             ))}
+          {cursor === null && isCut && <small title="The scale is that of what came after the beginning.">beginning cut off</small>}
           {cursor !== null && <small>at {formatShort(x[index] ?? 0)}</small>}
         </span>
       </figcaption>

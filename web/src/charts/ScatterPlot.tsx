@@ -10,7 +10,9 @@ import styles from "./ScatterPlot.module.css";
 
 export interface Dot extends Point {
   key: string;
+  // Beside the mark, and in full.
   label: string;
+  name: string;
   // Where it leads; undefined: nowhere yet.
   href: string | undefined;
   index: number;
@@ -101,7 +103,7 @@ interface MarkProps {
 
 function Mark({ dot, at: [x, y], isFaint, isLabelled, isRight, onFocus }: MarkProps) {
   const { colour, mark } = lookOf(dot.index);
-  const told = `${dot.label}: L0 ${formatNumber(dot.x)}, explained variance ${formatNumber(dot.y)}`;
+  const told = `${dot.name}: L0 ${formatNumber(dot.x)}, explained variance ${formatNumber(dot.y)}`;
   const events = { onPointerEnter: () => onFocus(dot.key), onPointerLeave: () => onFocus(null), onFocus: () => onFocus(dot.key), onBlur: () => onFocus(null) };
   const drawn = (
     <g transform={`translate(${x},${y})`} opacity={isFaint ? 0.25 : 1}>
@@ -109,7 +111,7 @@ function Mark({ dot, at: [x, y], isFaint, isLabelled, isRight, onFocus }: MarkPr
       <circle className={styles.hit} r={13} />
       <path d={markPath(mark, 11)} fill={`var(${colour})`} className={styles.mark} />
       {isLabelled && (
-        <text className={styles.label} x={isRight ? -10 : 10} y={4} textAnchor={isRight ? "end" : "start"}>
+        <text className={styles.label} x={isRight ? -9 : 9} y={isRight ? -7 : 14} textAnchor={isRight ? "end" : "start"}>
           {dot.label}
         </text>
       )}

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { JobSchema, MetricPointSchema, type MetricPoint } from "../gen/featurescope/v1/jobs_pb.js";
 import { SweepSpecSchema, TrainingSpecSchema } from "../gen/featurescope/v1/training_pb.js";
 import { logTicksOf, paretoFront, ticksOf } from "./pareto";
-import { aligned, differences, latest, memberSpecs, mergeSpecs, metricNames, runsOf, specTexts, valuesOf } from "./runs";
+import { aligned, commonRows, differences, latest, memberSpecs, mergeSpecs, metricNames, runsOf, shortNames, specTexts, valuesOf } from "./runs";
 
 const point = (step: number, values: Record<string, number>): MetricPoint =>
   create(MetricPointSchema, { step: BigInt(step), tokens: BigInt(step * 10), values });
@@ -80,6 +80,32 @@ describe("runs", () => {
       { name: "clip_norm", texts: ["1", "0"] },
     ]);
     expect(differences(runs).find(({ name }) => name === "d_sae")?.texts).toEqual(["64", "64", ""]);
+  });
+
+  it("do not differ where one says the default and the other nothing", () => {
+    const defaults = create(TrainingSpecSchema, { clipNorm: 1, optimizer: "adam" });
+    const said = runsOf([single_job, create(JobSchema, { id: "U", spec: { case: "training", value: { saeId: "d", architecture: "topk", k: 32, optimizer: "adam", clipNorm: 1 } } })].map((job) => ({ job, points: [] })));
+    expect(differences(said, defaults)).toEqual([]);
+    expect(differences(said).map(({ name }) => name)).toEqual(["clip_norm", "optimizer"]);
+  });
+
+  it("have in common what all set, with defaults marked", () => {
+    const defaults = create(TrainingSpecSchema, { clipNorm: 1, optimizer: "adam" });
+    expect(commonRows(memberSpecs(sweep), defaults).map(({ name, isDefault }) => [name, isDefault])).toEqual([
+      ["model_id", false],
+      ["architecture", false],
+      ["d_sae", false],
+    ]);
+    expect(commonRows([create(TrainingSpecSchema, { optimizer: "adam", clipNorm: 2 })], defaults)).toEqual([
+      { name: "clip_norm", text: "2", isDefault: false },
+      { name: "optimizer", text: "adam", isDefault: true },
+    ]);
+  });
+
+  it("have short names where all begin alike", () => {
+    expect(shortNames(["demo-l2-k8", "demo-l2-k16"])).toEqual(["k8", "k16"]);
+    expect(shortNames(["demo", "other"])).toEqual(["demo", "other"]);
+    expect(shortNames(["demo-k8"])).toEqual(["demo-k8"]);
   });
 
   it("show mixtures and caches among what they set", () => {

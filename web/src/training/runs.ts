@@ -127,11 +127,37 @@ export function specTexts(spec: TrainingSpec): [string, string][] {
   return [...texts, ...partsText(spec)].filter(([, text]) => text !== "");
 }
 
-// The fields in which the runs' specifications differ, but for the SAEs' ids.
-export function differences(runs: readonly Run[]): Difference[] {
-  const maps = runs.map((run) => new Map(specTexts(run.spec)));
+// The fields in which the runs' specifications differ, but for the SAEs' ids. What is unset is the default.
+export function differences(runs: readonly Run[], defaults?: TrainingSpec): Difference[] {
+  const unset = defaults === undefined ? [] : specTexts(defaults);
+  const maps = runs.map((run) => new Map([...unset, ...specTexts(run.spec)]));
   const names = [...spec_fields.map((field) => field.name), "more_corpora", "activations"].filter((name) => name !== "sae_id");
   return names
     .map((name) => ({ name, texts: maps.map((map) => map.get(name) ?? "") }))
     .filter(({ texts }) => new Set(texts).size > 1);
+}
+
+// Names without what they all begin with, up to the last '-', '.' or '_' of it.
+export function shortNames(names: readonly string[]): string[] {
+  const [first = "", ...others] = names;
+  if (others.length === 0) return [...names];
+  let n = 0;
+  while (n < first.length && others.every((name) => name[n] === first[n])) n++;
+  const cut = Math.max(...["-", ".", "_"].map((sign) => first.slice(0, n).lastIndexOf(sign))) + 1;
+  return names.map((name) => name.slice(cut));
+}
+
+export interface SpecRow {
+  name: string;
+  text: string;
+  isDefault: boolean;
+}
+
+// What all specifications of a job have in common, with what is as the server has it anyway marked.
+export function commonRows(specs: readonly TrainingSpec[], defaults?: TrainingSpec): SpecRow[] {
+  const [first = [], ...others] = specs.map(specTexts);
+  const unset = new Map(defaults === undefined ? [] : specTexts(defaults));
+  return first
+    .filter(([name, text]) => others.every((texts) => texts.some(([n, t]) => n === name && t === text)))
+    .map(([name, text]) => ({ name, text, isDefault: unset.get(name) === text || text === "0" }));
 }

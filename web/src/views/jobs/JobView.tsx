@@ -3,7 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, type ReactNode } from "react";
 import { Link } from "wouter";
 
-import { jobQuery } from "../../api/queries";
+import { jobQuery, presetsQuery } from "../../api/queries";
 import { JobState, type Job } from "../../gen/featurescope/v1/jobs_pb.js";
 import { isActive, state_texts } from "../../jobs/reducer";
 import { useJobs } from "../../jobs/useJobs";
@@ -19,7 +19,7 @@ import { CancelButton } from "./CancelButton";
 import { Connection } from "./Connection";
 import { Progress, progressText, StateBadge } from "./JobState";
 import styles from "./Jobs.module.css";
-import { briefOf, specRows } from "./spec";
+import { briefOf, specRows, trainingRows } from "./spec";
 import { TrainingJob } from "./TrainingJob";
 
 export default function JobView({ id }: { id: string }) {
@@ -173,16 +173,18 @@ function Facts({ job }: { job: Job }) {
     ["Finished", formatTime(job.finished)],
     ["Attempt", String(job.attempt)],
   ];
+  const isTraining = isTrainingJob(job);
+  const { data } = useQuery({ ...presetsQuery, enabled: isTraining });
+  const { main, others } = isTraining ? trainingRows(job, data?.defaults) : { main: specRows(job), others: [] };
   return (
     <Card title="Specification">
-      <dl className={styles.facts}>
-        {[...specRows(job), ...times].map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <Rows rows={[...main, ...times]} />
+      {others.length > 0 && (
+        <details className={styles.others}>
+          <summary>{others.length} more, as the defaults are</summary>
+          <Rows rows={others} />
+        </details>
+      )}
       {job.checkpointDir !== "" && (
         <div className={styles.checkpoints} data-testid="checkpoints">
           <p>Checkpoints on the server, the best and the last, which SAELens loads:</p>
@@ -190,5 +192,18 @@ function Facts({ job }: { job: Job }) {
         </div>
       )}
     </Card>
+  );
+}
+
+function Rows({ rows }: { rows: readonly [string, string][] }) {
+  return (
+    <dl className={styles.facts}>
+      {rows.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
   );
 }

@@ -1,8 +1,8 @@
 // A job in words: what it makes and from what.
 import type { Job } from "../../gen/featurescope/v1/jobs_pb.js";
 import { formatCount, formatNumber } from "../../lib/format";
-import { specField } from "../../training/fields";
-import { specsOf, specTexts } from "../../training/runs";
+import { specField, type TrainingSpec } from "../../training/fields";
+import { commonRows, specsOf } from "../../training/runs";
 
 export interface JobBrief {
   kind: string;
@@ -69,15 +69,17 @@ function valueText(name: string, text: string): string {
   return kind === "real" ? formatNumber(Number(text)) : text;
 }
 
-// What a training sets; of a sweep what its members have in common.
-function trainingRows(job: Job): [string, string][] {
-  const [first = [], ...others] = specsOf(job).map(specTexts);
-  const common = first.filter(([name, text]) => others.every((texts) => texts.some(([n, t]) => n === name && t === text)));
-  return common.map(([name, text]) => [labels[name] ?? name, valueText(name, text)]);
+// What a training sets, of a sweep what its members have in common: what one thinks about, and what is as the
+// server has it anyway.
+export function trainingRows(job: Job, defaults?: TrainingSpec): { main: [string, string][]; others: [string, string][] } {
+  const rows = commonRows(specsOf(job), defaults);
+  const shown = (isDefault: boolean): [string, string][] =>
+    rows.filter((row) => (row.isDefault && labels[row.name] === undefined) === isDefault).map(({ name, text }) => [labels[name] ?? name, valueText(name, text)]);
+  return { main: shown(false), others: shown(true) };
 }
 
 export function specRows(job: Job): [string, string][] {
-  if (job.spec.case === "training" || job.spec.case === "sweep") return trainingRows(job);
+  if (job.spec.case === "training" || job.spec.case === "sweep") return trainingRows(job).main;
   if (job.spec.case === "indexing") {
     const spec = job.spec.value;
     return [

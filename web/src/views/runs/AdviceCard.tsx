@@ -34,6 +34,7 @@ export function ruleText(rule: string): string {
 }
 
 export function AdviceList({ advice, runs }: { advice: readonly Advice[]; runs: readonly Run[] }) {
+  if (runs.every((run) => run.points.length === 0)) return <p className={styles.waiting}>There are no curves yet.</p>;
   if (advice.length === 0) return <p className={styles.waiting}>The curves show nothing that is going wrong.</p>;
   return (
     <ul>

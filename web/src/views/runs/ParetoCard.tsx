@@ -3,7 +3,7 @@
 import { ScatterPlot, type Dot } from "../../charts/ScatterPlot";
 import { formatNumber } from "../../lib/format";
 import { paretoFront } from "../../training/pareto";
-import { latest, type Run } from "../../training/runs";
+import { latest, shortNames, type Run } from "../../training/runs";
 import { Card } from "../../ui/Card";
 import { Choice } from "../../ui/Choice";
 import { DataTable } from "../../ui/DataTable";
@@ -22,12 +22,13 @@ interface Props {
 type RunDot = Dot & { run: Run; isHeldOut: boolean };
 
 export function dotsOf(runs: readonly Run[], saes: ReadonlySet<string>): RunDot[] {
-  return runs.flatMap((run) => {
+  const names = shortNames(runs.map((run) => run.sae));
+  return runs.flatMap((run, i) => {
     const x = latest(run, "l0");
     const y = latest(run, "explained_variance");
     if (x === undefined || y === undefined) return [];
     const href = saes.has(run.sae) ? saeLink(run.sae) : undefined;
-    return [{ key: run.key, label: run.sae, href, index: run.index, x: x.value, y: y.value, run, isHeldOut: y.isHeldOut }];
+    return [{ key: run.key, label: names[i] ?? run.sae, name: run.sae, href, index: run.index, x: x.value, y: y.value, run, isHeldOut: y.isHeldOut }];
   });
 }
 

@@ -1,6 +1,8 @@
 // The runs with what differs in their specifications and their latest numbers.
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "wouter";
 
+import { presetsQuery } from "../../api/queries";
 import { definitions, isDefined } from "../../lib/definitions";
 import { formatNumber } from "../../lib/format";
 import { differences, latest, metricNames, type Run } from "../../training/runs";
@@ -27,7 +29,8 @@ const final_metrics = ["explained_variance", "l0", "dead_share", "dense_share", 
 export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: readonly Run[]; saes: ReadonlySet<string>; title?: string }) {
   const found = metricNames(runs);
   const metrics = final_metrics.filter((name) => found.has(name));
-  const differing = differences(runs);
+  const { data } = useQuery(presetsQuery);
+  const differing = differences(runs, data?.defaults);
   const hasHeldOut = runs.some((run) => latest(run, "explained_variance")?.isHeldOut);
   const columns: Column<Run>[] = [
     { title: "SAE", heads: true, cell: (run) => <RunName run={run} saes={saes} /> },

@@ -36,7 +36,7 @@ export default function TrainingForm() {
   if (!models.data || !corpora.data || !presets.data) return <Loading what="models, corpora and recipes" />;
   if (models.data.length === 0) return <Empty title="Training needs a model." command="featurescope model add ID DIR" />;
   if (corpora.data.length === 0) return <Empty title="Training needs a corpus." command="featurescope corpus add ID FILE... --model MODEL" />;
-  return <Form models={models.data} corpora={corpora.data} presets={presets.data} />;
+  return <Form models={models.data} corpora={corpora.data} presets={presets.data.presets} defaults={presets.data.defaults} />;
 }
 
 function submit(values: FormValues, key: string) {
@@ -47,7 +47,14 @@ function submit(values: FormValues, key: string) {
   return jobs.submitSweep({ spec: toSweep(values), idempotencyKey: key });
 }
 
-function Form({ models, corpora, presets }: { models: Model[]; corpora: Corpus[]; presets: Preset[] }) {
+interface FormProps {
+  models: Model[];
+  corpora: Corpus[];
+  presets: Preset[];
+  defaults: TrainingSpec | undefined;
+}
+
+function Form({ models, corpora, presets, defaults }: FormProps) {
   const [, navigate] = useLocation();
   const caches = useQuery(cachesQuery);
   const presetOf = (name: string | undefined) => presets.find((preset) => preset.name === name);
@@ -68,7 +75,8 @@ function Form({ models, corpora, presets }: { models: Model[]; corpora: Corpus[]
     failure: shared.failure ?? (planned.error ? describeError(planned.error) : undefined),
   };
   const preset = presetOf(values["preset"]);
-  const fallbackOf = (field: SpecField) => fieldText(preset?.spec, field) || sameText(planned.plan?.resolved ?? [], field);
+  const fallbackOf = (field: SpecField) =>
+    rounded(field, fieldText(preset?.spec, field) || sameText(planned.plan?.resolved ?? [], field) || fieldText(defaults, field));
   return (
     <FormPage
       title={members.length > 1 ? "Train a sweep of SAEs" : "Train an SAE"}
@@ -82,6 +90,11 @@ function Form({ models, corpora, presets }: { models: Model[]; corpora: Corpus[]
       <AllSettings {...told} caches={caches.data ?? []} fallbackOf={fallbackOf} />
     </FormPage>
   );
+}
+
+// A default to read, not to compute with.
+function rounded(field: SpecField, text: string): string {
+  return field.kind === "real" && text !== "" ? String(Number(Number(text).toPrecision(4))) : text;
 }
 
 // The value that all SAEs of a plan have, if they have one.
