@@ -174,6 +174,15 @@ class CachingMeter {
       transfer.bytes_per_second = static_cast<double>(done - first_bytes_) / seconds;
     }
     observer_(progress, transfer);
+    last_ = progress;
+  }
+
+  // Before, the bytes were an estimate: not every special token of the corpus was known.
+  void TellEnd(uint64_t bytes) {
+    JobTransfer transfer;
+    transfer.bytes_done = transfer.bytes_total = bytes;
+    last_.fraction = 1;
+    observer_(last_, transfer);
   }
 
  private:
@@ -183,6 +192,7 @@ class CachingMeter {
   absl::Time begin_;
   uint64_t first_tokens_ = 0;
   uint64_t first_bytes_ = 0;
+  RunProgress last_;
 };
 
 }  // namespace
@@ -270,7 +280,10 @@ absl::Status RunCachingJob(Catalog* catalog, const JobRow& row, const RunContext
   CachingMeter meter(observer, bytes);
   RunContext run = context;
   run.on_progress = [&meter](const RunProgress& progress) { meter.Tell(progress); };
-  return WriteActivationCache(inputs, spec, run, dir);
+  RETURN_IF_ERROR(WriteActivationCache(inputs, spec, run, dir));
+  ASSIGN_OR_RETURN(const ActivationCacheEntry entry, ReadEntry(job.cache_id, dir));
+  meter.TellEnd(entry.bytes);
+  return absl::OkStatus();
 }
 
 std::vector<ActivationCacheEntry> ListActivationCaches(const Catalog& catalog) {
