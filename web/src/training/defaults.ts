@@ -20,7 +20,8 @@ export function trainingDefaults(typed: TypedValues, models: readonly Model[], c
   const of_preset = (name: string) => fieldText(preset?.spec, specField(name));
   const architecture = given["architecture"] ?? (of_preset("architecture") || "topk");
   const chosen = splitList(architecture);
-  const hook_name = given["hook_name"] ?? middleHook(model, preset);
+  const isAllTranscoders = chosen.length > 0 && chosen.every(isTranscoder);
+  const hook_name = given["hook_name"] ?? middleHook(model, preset, isAllTranscoders ? transcoder_inputs : []);
   const hasTopK = chosen.some((a) => ["topk", "batchtopk", "matryoshka"].includes(familyOf(a)));
   const hasWidth = of_preset("d_sae") !== "" || of_preset("expansion") !== "" || (given["expansion"] ?? "") !== "";
   const hasTokens = of_preset("tokens") !== "" || of_preset("epochs") !== "" || (given["epochs"] ?? "") !== "";
@@ -38,14 +39,17 @@ export function trainingDefaults(typed: TypedValues, models: readonly Model[], c
   return { ...defaults, ...given };
 }
 
-function middleHook(model: Model | undefined, preset: Preset | undefined): string {
+// What a block's MLP reads, where the model has a name for it.
+const transcoder_inputs = ["ln2.hook_normalized", "hook_mlp_in", "hook_resid_mid"];
+
+function middleHook(model: Model | undefined, preset: Preset | undefined, preferred: readonly string[]): string {
   const wanted = preset?.hookName ?? "";
   if (wanted !== "" && (model === undefined || model.hookNames.includes(wanted))) return wanted;
   if (model === undefined) return "";
   const layer = Math.max(0, Math.floor(model.nLayers / 2) - 1);
-  const point = wanted.replace(/^blocks\.\d+\./, "");
-  const same = `blocks.${layer}.${point}`;
-  return point !== "" && model.hookNames.includes(same) ? same : `blocks.${layer}.hook_resid_post`;
+  const points = [wanted.replace(/^blocks\.\d+\./, ""), ...preferred].filter((point) => point !== "");
+  const found = points.map((point) => `blocks.${layer}.${point}`).find((hook) => model.hookNames.includes(hook));
+  return found ?? `blocks.${layer}.hook_resid_post`;
 }
 
 // A transcoder's usual target: the same block's MLP.

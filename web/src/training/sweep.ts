@@ -113,11 +113,18 @@ function readValue(field: SpecField, text: string): unknown {
 
 type SpecInit = Exclude<MessageInitShape<typeof TrainingSpecSchema>, TrainingSpec>;
 
+// Whether activations come from a cache or from files, and not from a model on a corpus.
+export function readsFiles(values: FormValues): boolean {
+  return textOf(values, "cache_id") !== "" || rawLines(values, "raw_inputs").length > 0;
+}
+
+const of_corpora = new Set(["corpus_id", "corpus_weight"]);
+
 // What is not one value of one field: mixtures and activations from files.
 function readParts(values: FormValues): SpecInit {
   const init: SpecInit = {};
   const more = splitList(textOf(values, "more_corpora"));
-  if (more.length > 0) {
+  if (more.length > 0 && !readsFiles(values)) {
     init.moreCorpora = more.map((part) => {
       const [corpusId = "", weight = "0"] = part.split(":").map((piece) => piece.trim());
       return { corpusId, weight: Number(weight) };
@@ -139,7 +146,10 @@ function rawLines(values: FormValues, name: string): string[] {
 
 function readFields(values: FormValues, fields: readonly SpecField[]): SpecInit {
   const penalty = textOf(values, "sparsity_penalty");
-  const set = fields.filter((field) => textOf(values, field.name) !== "" && counts(field, textOf(values, "architecture"), penalty));
+  const hasFiles = readsFiles(values);
+  const set = fields
+    .filter((field) => textOf(values, field.name) !== "" && counts(field, textOf(values, "architecture"), penalty))
+    .filter((field) => !hasFiles || !of_corpora.has(field.name));
   return Object.fromEntries(set.map((field) => [field.key, readValue(field, textOf(values, field.name))])) as SpecInit;
 }
 
@@ -210,7 +220,7 @@ export function checkSpec(values: FormValues): FormErrors {
     if ((chosen.length === 0 ? [""] : chosen).some((a) => counts(field, a, penalty))) add(field.name, checkField(field, textOf(values, field.name)));
   }
   add("sae_id", checkId(textOf(values, "sae_id")));
-  if (textOf(values, "hook_name") === "" && textOf(values, "cache_id") === "") add("hook_name", "a hook point is needed");
+  if (textOf(values, "hook_name") === "") add("hook_name", "a hook point is needed");
   add("more_corpora", checkMore(textOf(values, "more_corpora")));
   if (Object.keys(errors).length > 0) return errors;
   const members = membersOf(values);

@@ -9,7 +9,7 @@ import { trainingCodec, trainingDefaults } from "./defaults";
 import { choicesIn, fieldText, spec_fields, specField } from "./fields";
 import { checkSpec, membersOf, toSweep, toTrainingSpec } from "./sweep";
 
-const models = [create(ModelSchema, { id: "demo-lm", nLayers: 6, dModel: 256, hookNames: ["blocks.2.hook_resid_post", "blocks.2.hook_mlp_out"] })];
+const models = [create(ModelSchema, { id: "demo-lm", nLayers: 6, dModel: 256, hookNames: ["blocks.2.hook_resid_post", "blocks.2.hook_mlp_out", "blocks.2.hook_resid_mid"] })];
 const corpora = [create(CorpusSchema, { id: "other", modelId: "x" }), create(CorpusSchema, { id: "demo-corpus", modelId: "demo-lm" })];
 const filled = (typed: Record<string, string | undefined> = {}, preset = undefined as Parameters<typeof trainingDefaults>[3]) =>
   trainingDefaults(typed, models, corpora, preset);
@@ -69,6 +69,11 @@ describe("a new form", () => {
     expect(filled({ preset: "p", d_sae: "64" }, preset)).toMatchObject({ d_sae: "64" });
   });
 
+  it("of a transcoder reads before the MLP and writes after it", () => {
+    expect(filled({ architecture: "skip_transcoder" })).toMatchObject({ hook_name: "blocks.2.hook_resid_mid", hook_name_out: "blocks.2.hook_mlp_out" });
+    expect(filled({ architecture: "topk" })["hook_name_out"]).toBeUndefined();
+  });
+
   it("keeps a field that was emptied empty", () => {
     expect(filled({ k: "" })["k"]).toBe("");
   });
@@ -100,6 +105,7 @@ describe("a specification", () => {
   it("has mixtures, caches and files", () => {
     expect(toTrainingSpec(filled({ more_corpora: "b:0.5, c" })).moreCorpora).toMatchObject([{ corpusId: "b", weight: 0.5 }, { corpusId: "c", weight: 0 }]);
     expect(toTrainingSpec(filled({ cache_id: "acts" })).activations).toMatchObject({ cacheId: "acts", channels: [] });
+    expect(toTrainingSpec(filled({ cache_id: "acts", more_corpora: "b" }))).toMatchObject({ corpusId: "", moreCorpora: [], modelId: "demo-lm" });
     const raw = toTrainingSpec(filled({ raw_inputs: "/a\n /b \n", raw_targets: "/y", raw_dtype: "float32" })).activations;
     expect(raw?.channels).toMatchObject([{ paths: ["/a", "/b"], dtype: "float32" }, { paths: ["/y"], dtype: "float32" }]);
     expect(checkSpec(filled({ more_corpora: "b:x" }))["more_corpora"]).toContain("b:x");

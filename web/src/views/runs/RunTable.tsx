@@ -5,6 +5,8 @@ import { Link } from "wouter";
 import { presetsQuery } from "../../api/queries";
 import { definitions, isDefined } from "../../lib/definitions";
 import { formatNumber } from "../../lib/format";
+import { counts } from "../../training/architectures";
+import { spec_fields } from "../../training/fields";
 import { differences, latest, metricNames, type Run } from "../../training/runs";
 import { Card } from "../../ui/Card";
 import { DataTable, type Column } from "../../ui/DataTable";
@@ -25,6 +27,12 @@ export function RunName({ run, saes }: { run: Run; saes: ReadonlySet<string> }) 
 
 const final_metrics = ["explained_variance", "l0", "dead_share", "dense_share", "cosine", "mse", "loss"];
 
+// Whether a field means anything for the run's architecture.
+function isCounted(name: string, { spec }: Run): boolean {
+  const field = spec_fields.find((f) => f.name === name);
+  return field === undefined || counts(field, spec.architecture, spec.sparsityPenalty);
+}
+
 // Losses of different recipes do not compare; the others do.
 export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: readonly Run[]; saes: ReadonlySet<string>; title?: string }) {
   const found = metricNames(runs);
@@ -38,8 +46,9 @@ export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: reado
       ({ name, texts }): Column<Run> => ({
         title: <code>{name}</code>,
         cell: (run) => {
-          const text = texts[runs.indexOf(run)] ?? "";
-          return text === "" ? <span className={table.muted}>default</span> : text;
+          const text = isCounted(name, run) ? (texts[runs.indexOf(run)] ?? "") : "";
+          if (text !== "") return text;
+          return <span className={table.muted}>{isCounted(name, run) ? "default" : "–"}</span>;
         },
       }),
     ),

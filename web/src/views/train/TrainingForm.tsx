@@ -1,9 +1,10 @@
 // The form of a new training job: a recipe, what matters for the architecture, all other settings, and the
 // plan beside it. Lists make it a sweep.
+import { Code } from "@connectrpc/connect";
 import { useQuery } from "@tanstack/react-query";
 import { useLocation } from "wouter";
 
-import { describeError } from "../../api/errors";
+import { describeError, type ApiError } from "../../api/errors";
 import { jobs } from "../../api/client";
 import { cachesQuery, corporaQuery, modelsQuery, presetsQuery } from "../../api/queries";
 import type { FormValues } from "../../forms/fields";
@@ -14,8 +15,9 @@ import type { Preset } from "../../gen/featurescope/v1/training_pb.js";
 import { counts } from "../../training/architectures";
 import { trainingCodec, trainingDefaults } from "../../training/defaults";
 import { fieldText, specField, type SpecField, type TrainingSpec } from "../../training/fields";
-import { checkSpec, membersOf, splitList, toSweep, toTrainingSpec } from "../../training/sweep";
+import { checkSpec, membersOf, readsFiles, splitList, toSweep, toTrainingSpec } from "../../training/sweep";
 import { ErrorNote } from "../../ui/ErrorNote";
+import { Field } from "../../ui/Field";
 import { Empty, Loading } from "../../ui/Notes";
 import { usePageTitle } from "../../ui/usePageTitle";
 import { jobLink } from "../../url/links";
@@ -72,7 +74,7 @@ function Form({ models, corpora, presets, defaults }: FormProps) {
   const told: Shared = {
     ...shared,
     errors: { ...errors, ...shared.errors },
-    failure: shared.failure ?? (planned.error ? describeError(planned.error) : undefined),
+    failure: atField(shared.failure ?? (planned.error ? describeError(planned.error) : undefined)),
   };
   const preset = presetOf(values["preset"]);
   const fallbackOf = (field: SpecField) =>
@@ -90,6 +92,12 @@ function Form({ models, corpora, presets, defaults }: FormProps) {
       <AllSettings {...told} caches={caches.data ?? []} fallbackOf={fallbackOf} />
     </FormPage>
   );
+}
+
+// That an id is taken is told where it is typed.
+function atField(failure: ApiError | undefined): ApiError | undefined {
+  if (failure?.code !== Code.AlreadyExists || failure.violations.length > 0) return failure;
+  return { ...failure, violations: [{ field: "sae_id", description: failure.message }] };
 }
 
 // A default to read, not to compute with.
@@ -131,7 +139,17 @@ function MainFields({ models, corpora, fallbackOf, ...told }: MainProps) {
     <Grid>
       <SpecInput {...told} field={specField("sae_id")} label="New SAE's id" hint="" fallback="" />
       <SelectField {...told} name="model_id" label="Model" options={models.map((m) => [m.id, m.id])} />
-      <SelectField {...told} name="corpus_id" label="Corpus" options={corpora.map((c) => [c.id, c.id])} />
+      {readsFiles(told.values) ? (
+        <Field label="Corpus" hint="Chosen under All settings, Data and size.">
+          {(control) => (
+            <select {...control} disabled>
+              <option>{told.values["cache_id"] ? `activations of ${told.values["cache_id"]}` : "activations from files"}</option>
+            </select>
+          )}
+        </Field>
+      ) : (
+        <SelectField {...told} name="corpus_id" label="Corpus" options={corpora.map((c) => [c.id, c.id])} />
+      )}
       <SpecInput {...told} field={specField("hook_name")} label="Hook point" hint="Several, with commas, make a sweep." fallback="" suggestions={hooks} />
       {isCounted(out) && <SpecInput {...told} field={out} label="Target hook point" hint="What the transcoder reconstructs." fallback="" suggestions={hooks} />}
       <ArchitectureField {...told} />
