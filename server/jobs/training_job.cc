@@ -1,6 +1,7 @@
 #include "server/jobs/training_job.h"
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -129,7 +130,8 @@ bool IsAdopted(const Catalog& catalog, const TrainingJob& member, const JobRow& 
 
 }  // namespace
 
-absl::StatusOr<TrainingPlan> MakeTrainingPlan(Catalog* catalog, absl::Span<const TrainingJob> members) {
+absl::StatusOr<TrainingPlan> MakeTrainingPlan(Catalog* catalog,
+                                              absl::Span<const TrainingJob> members) {
   if (members.empty() || members.size() > kMaxSweepMembers) {
     return InvalidField("members", "there are ", members.size(), " members, 1 to ",
                         kMaxSweepMembers, " are possible");
@@ -145,10 +147,15 @@ absl::StatusOr<TrainingPlan> MakeTrainingPlan(Catalog* catalog, absl::Span<const
   TrainingPlan plan;
   std::vector<TrainingSpec> specs;
   std::vector<TrainingWidths> widths;
+  std::map<std::string, int64_t> channels;  // of the stream, by their hook points
   for (size_t i = 0; i < members.size(); ++i) {
     const absl::Status status = [&]() -> absl::Status {
       RETURN_IF_ERROR(SetHooks(members[i], &inputs));
-      ASSIGN_OR_RETURN(specs.emplace_back(), Resolve(members[i].training, inputs));
+      absl::StatusOr<TrainingSpec> spec = Resolve(members[i].training, inputs);
+      if (absl::IsUnimplemented(spec.status())) {
+        return InvalidField("architecture", spec.status().message());
+      }
+      ASSIGN_OR_RETURN(specs.emplace_back(), std::move(spec));
       ASSIGN_OR_RETURN(widths.emplace_back(), WidthsOf(inputs));
       return CheckFitsModel(config, inputs, widths.back());
     }();
@@ -156,11 +163,15 @@ absl::StatusOr<TrainingPlan> MakeTrainingPlan(Catalog* catalog, absl::Span<const
     RETURN_IF_ERROR(CheckSameStream(members[0].sae_id, specs[0], members[i].sae_id, specs.back()));
     plan.resolved.push_back(members[i]);
     plan.resolved.back().training = specs.back();
-    plan.memory_bytes += TrainingMemoryBytes(specs.back(), widths.back());
+    channels[inputs.hook.name()] = widths.back().d_in;
+    if (inputs.hook_out) channels[inputs.hook_out->name()] = widths.back().d_out;
   }
+  int64_t stream_width = 0;
+  for (const auto& [hook, width] : channels) stream_width += width;
   plan.steps = static_cast<uint64_t>(TotalSteps(specs[0]));
+  plan.memory_bytes = SweepMemoryBytes(specs, widths, stream_width);
   plan.available_bytes = AvailableTrainingMemory(inputs.device());
-  RETURN_IF_ERROR(CheckSweepMemory(specs, widths, plan.available_bytes));
+  RETURN_IF_ERROR(CheckSweepMemory(specs, widths, stream_width, plan.available_bytes));
   return plan;
 }
 

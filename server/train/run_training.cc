@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "server/base/status.h"
 #include "server/formats/file.h"
+#include "server/train/sae_trainer.h"
 #include "server/train/training_run.h"
 
 namespace featurescope {
@@ -36,19 +38,24 @@ absl::StatusOr<MemberPlan> PlanOf(const TrainingInputs& inputs, const TrainingSp
   return plan;
 }
 
-absl::Status CheckMemory(const std::vector<MemberPlan>& plans) {
+absl::Status CheckMemory(const std::vector<MemberPlan>& plans, size_t n_channels) {
   std::vector<TrainingSpec> specs;
   std::vector<TrainingWidths> widths;
+  std::vector<int64_t> channels(n_channels, 0);
   for (const MemberPlan& plan : plans) {
     specs.push_back(plan.spec);
     widths.push_back(plan.widths);
+    channels[plan.target_channel] = plan.widths.d_out;
+    channels[plan.input_channel] = plan.widths.d_in;
   }
-  return CheckSweepMemory(specs, widths, AvailableTrainingMemory(plans[0].inputs.device()));
+  const int64_t stream_width = std::accumulate(channels.begin(), channels.end(), int64_t{0});
+  return CheckSweepMemory(specs, widths, stream_width,
+                          AvailableTrainingMemory(plans[0].inputs.device()));
 }
 
 absl::Status Run(const TrainingInputs& inputs, const RunContext& ctx, std::vector<HookPoint> hooks,
                  std::vector<MemberPlan> plans) {
-  RETURN_IF_ERROR(CheckMemory(plans));
+  RETURN_IF_ERROR(CheckMemory(plans, hooks.size()));
   bool finished = true;
   for (const MemberPlan& plan : plans) {
     RETURN_IF_ERROR(EnsureDir(plan.work_dir));
@@ -96,17 +103,33 @@ uint64_t AvailableTrainingMemory(torch::Device device) {
   return pages > 0 && size > 0 ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(size) : 0;
 }
 
-absl::Status CheckSweepMemory(absl::Span<const TrainingSpec> resolved,
-                              absl::Span<const TrainingWidths> widths, uint64_t available) {
-  if (available == 0) return absl::OkStatus();
-  uint64_t all = 0;
-  for (size_t i = 0; i < resolved.size(); ++i) all += TrainingMemoryBytes(resolved[i], widths[i]);
+uint64_t SweepMemoryBytes(absl::Span<const TrainingSpec> resolved,
+                          absl::Span<const TrainingWidths> widths, int64_t stream_width) {
+  uint64_t bytes = StreamMemoryBytes(resolved[0], stream_width);
   for (size_t i = 0; i < resolved.size(); ++i) {
-    const uint64_t others = all - TrainingMemoryBytes(resolved[i], widths[i]);
-    RETURN_IF_ERROR(
-        CheckTrainingMemory(resolved[i], widths[i], available > others ? available - others : 0));
+    bytes += SaeTrainer::MemoryBytes(resolved[i], widths[i]);
   }
-  return absl::OkStatus();
+  return bytes;
+}
+
+absl::Status CheckSweepMemory(absl::Span<const TrainingSpec> resolved,
+                              absl::Span<const TrainingWidths> widths, int64_t stream_width,
+                              uint64_t available) {
+  if (available == 0) return absl::OkStatus();
+  const auto needed = [&](size_t n) {
+    return SweepMemoryBytes(resolved.subspan(0, n), widths.subspan(0, n), stream_width);
+  };
+  const size_t n = resolved.size();
+  if (n > 1 && needed(n) <= available) return absl::OkStatus();
+  for (size_t i = 0; i < n; ++i) {
+    RETURN_IF_ERROR(CheckTrainingMemory(resolved[i], widths[i], available));
+  }
+  if (n == 1) return absl::OkStatus();
+  size_t fit = n - 1;
+  while (fit > 1 && needed(fit) > available) --fit;
+  return InvalidField("members", "the ", n, " members would hold ", needed(n) >> 20,
+                      " MiB together, but only ", available >> 20, " MiB are there; the first ",
+                      fit, " alone would fit, and the others in another run");
 }
 
 absl::Status RunTraining(const TrainingInputs& inputs, const TrainingSpec& spec,

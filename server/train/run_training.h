@@ -65,9 +65,15 @@ absl::Status CheckSameStream(absl::string_view name, const TrainingSpec& spec,
 
 // What runs on the device may hold at most, in bytes: the computer's memory; 0: not known.
 uint64_t AvailableTrainingMemory(torch::Device device);
-// What both check before they begin: that all members together fit into `available` bytes (0: not
-// known). One spec and one pair of widths for each.   errors  those of CheckTrainingMemory
+// What a sweep of resolved members holds at its peak beside the model, in bytes; one specification
+// and one pair of widths for each, and the values of the stream's rows at all hook points together.
+uint64_t SweepMemoryBytes(absl::Span<const TrainingSpec> resolved,
+                          absl::Span<const TrainingWidths> widths, int64_t stream_width);
+// What both check before they begin: that it fits into `available` bytes (0: not known).
+//   errors  those of CheckTrainingMemory for a member that does not fit alone; InvalidArgument
+//           naming how many members would fit
 absl::Status CheckSweepMemory(absl::Span<const TrainingSpec> resolved,
-                              absl::Span<const TrainingWidths> widths, uint64_t available);
+                              absl::Span<const TrainingWidths> widths, int64_t stream_width,
+                              uint64_t available);
 
 }  // namespace featurescope

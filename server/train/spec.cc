@@ -115,11 +115,14 @@ int64_t TotalSteps(const TrainingSpec& resolved) {
   return static_cast<int64_t>((resolved.tokens + batch - 1) / batch);
 }
 
+uint64_t StreamMemoryBytes(const TrainingSpec& resolved, int64_t width) {
+  return ActivationStream::MemoryBytes(resolved, width) +
+         sizeof(float) * static_cast<uint64_t>(width) * resolved.heldout_tokens;
+}
+
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths) {
   const int64_t width = widths.d_in + (TraitsOf(resolved).transcoder ? widths.d_out : 0);
-  return SaeTrainer::MemoryBytes(resolved, widths) +
-         ActivationStream::MemoryBytes(resolved, width) +
-         sizeof(float) * static_cast<uint64_t>(width) * resolved.heldout_tokens;
+  return SaeTrainer::MemoryBytes(resolved, widths) + StreamMemoryBytes(resolved, width);
 }
 
 absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWidths& widths,
@@ -144,6 +147,11 @@ absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWid
   smaller.group_sizes.clear();
   while (smaller.d_sae > 1 && TrainingMemoryBytes(smaller, widths) > available) {
     smaller.d_sae /= 2;
+  }
+  if (TrainingMemoryBytes(smaller, widths) > available) {
+    return InvalidField("batch_size", "the run would hold ", mib(needed), " MiB, but only ",
+                        mib(available), " MiB are there; it needs a smaller batch_size than ",
+                        resolved.batch_size, " and less buffer_tokens and heldout_tokens");
   }
   return InvalidField("d_sae", "the run would hold ", mib(needed), " MiB, but only ",
                       mib(available), " MiB are there; d_sae ", smaller.d_sae, " instead of ",

@@ -227,6 +227,8 @@ int64_t TotalSteps(const TrainingSpec& resolved);
 // What a run of a resolved spec holds at its peak beside the model, in bytes: parameters, gradients
 // and optimiser moments, the activation block, and one step's buffers.
 uint64_t TrainingMemoryBytes(const TrainingSpec& resolved, const TrainingWidths& widths);
+// Of that, what is held once however many SAEs the stream feeds; `width` values in a row.
+uint64_t StreamMemoryBytes(const TrainingSpec& resolved, int64_t width);
 // InvalidArgument naming a d_sae or buffer_tokens that would do, when that is more than
 // `available`.
 absl::Status CheckTrainingMemory(const TrainingSpec& resolved, const TrainingWidths& widths,

@@ -74,6 +74,33 @@ TEST(SpecJsonTest, FieldsOfTheWrongTypeAreNamed) {
   EXPECT_FALSE(IndexingJobFromJson(R"({"bands": 5000000000})").ok());
 }
 
+TEST(SpecJsonTest, SweepsComeBackAsTheyWere) {
+  SweepJob job;
+  job.members.resize(2);
+  job.members[0].sae_id = "a", job.members[0].preset = "guide";
+  job.members[0].more_corpora = {{"d", 0.1}, {"e", 2}};
+  job.members[0].training.group_sizes = {1, 2}, job.members[0].training.group_weights = {0.1};
+  job.members[0].training.ste_kernel = SteKernel::kTriangle;
+  job.members[1].sae_id = "b", job.members[1].activation_files = {{{"x", "y"}, "float32", 7}};
+  job.members[1].hook_name_out = "hook_embed", job.members[1].corpus_weight = 0.3;
+  const auto back = SweepJobFromJson(ToJson(job));
+  ASSERT_TRUE(back.ok()) << back.status();
+  ASSERT_EQ(back->members.size(), 2u);
+  EXPECT_EQ(back->members[0].more_corpora[0].weight, 0.1);
+  EXPECT_EQ(back->members[0].training.ste_kernel, SteKernel::kTriangle);
+  EXPECT_EQ(back->members[1].activation_files[0].paths[1], "y");
+  EXPECT_EQ(ToJson(*back), ToJson(job));
+  for (const char* bad :
+       {R"({"members": [{"k": "4"}]})", R"({"members": [{"more_corpora": [{"weight": "k"}]}]})",
+        R"({"members": {}})", R"({"members": [5]})", R"({"members": [{"group_sizes": [1.5]}]})"}) {
+    const absl::Status status = SweepJobFromJson(bad).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << bad;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("field ")) << bad;
+  }
+  EXPECT_THAT(std::string(SweepJobFromJson(R"({"members": [{"k": "4"}]})").status().message()),
+              HasSubstr("field k has the value \"4\""));
+}
+
 TEST(SpecJsonTest, FieldsAnOlderVersionDidNotKnowHaveTheirDefault) {
   const auto job = TrainingJobFromJson(R"({"sae_id": "a"})");
   ASSERT_TRUE(job.ok());
