@@ -21,6 +21,8 @@ export interface Curve {
   colour: string;
   dash: number[];
   y: (number | null)[];
+  // Its name beside its value under the cursor; null: not listed there.
+  tip: string | null;
 }
 
 interface Props {
@@ -175,7 +177,7 @@ export function MetricChart({ id, x, curves, isLog, focus }: Props) {
 function Tip({ curves, cursor, isLeft }: { curves: readonly Curve[]; cursor: Cursor; isLeft: boolean }) {
   const rows = curves
     .map((curve) => ({ curve, value: valueAt(curve.y, cursor.index) }))
-    .filter((row): row is { curve: Curve; value: number } => row.value !== null)
+    .filter((row): row is { curve: Curve; value: number } => row.value !== null && row.curve.tip !== null)
     .sort((a, b) => b.value - a.value)
     .slice(0, 12);
   const side = isLeft ? { left: 56 } : { right: 8 };
@@ -185,7 +187,7 @@ function Tip({ curves, cursor, isLeft }: { curves: readonly Curve[]; cursor: Cur
         {rows.map(({ curve, value }) => (
           <tr key={curve.label}>
             <td style={{ color: `var(${curve.colour})` }}>{curve.dash.length > 0 ? "┅" : "━"}</td>
-            <td>{curve.label}</td>
+            <td>{curve.tip}</td>
             <td>{formatNumber(value)}</td>
           </tr>
         ))}

@@ -107,19 +107,26 @@ function Mark({ dot, at: [x, y], isFaint, isLabelled, isRight, onFocus }: MarkPr
   const events = { onPointerEnter: () => onFocus(dot.key), onPointerLeave: () => onFocus(null), onFocus: () => onFocus(dot.key), onBlur: () => onFocus(null) };
   const drawn = (
     <g transform={`translate(${x},${y})`} opacity={isFaint ? 0.25 : 1}>
-      <title>{told}</title>
       <circle className={styles.hit} r={13} />
       <path d={markPath(mark, 11)} fill={`var(${colour})`} className={styles.mark} />
       {isLabelled && (
-        <text className={styles.label} x={isRight ? -9 : 9} y={isRight ? -7 : 14} textAnchor={isRight ? "end" : "start"}>
+        <text className={styles.label} aria-hidden="true" x={isRight ? -9 : 9} y={isRight ? -7 : 14} textAnchor={isRight ? "end" : "start"}>
           {dot.label}
         </text>
       )}
     </g>
   );
-  if (dot.href === undefined) return <g {...events}>{drawn}</g>;
+  if (dot.href === undefined) {
+    return (
+      <g {...events}>
+        <title>{told}</title>
+        {drawn}
+      </g>
+    );
+  }
   return (
-    <Link href={dot.href} aria-label={told} className={styles.link} {...events}>
+    <Link href={dot.href} className={styles.link} {...events}>
+      <title>{told}</title>
       {drawn}
     </Link>
   );

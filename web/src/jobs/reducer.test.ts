@@ -55,6 +55,17 @@ describe("WatchJobs stream", () => {
     expect(state.metrics.get("a")?.map((p) => Number(p.step))).toEqual([1, 2, 3]);
   });
 
+  it("keeps what was measured on held-out tokens when points are thinned", () => {
+    const points = Array.from({ length: 4100 }, (_, i) => {
+      const plain = point(i, 1);
+      return i % 101 === 1 ? { ...plain, values: { loss: 1, "a/heldout_fvu": 0.2 } } : plain;
+    });
+    const kept = thinned(points);
+    expect(kept.length).toBeLessThan(points.length);
+    const heldOut = (all: readonly MetricPoint[]) => all.filter((p) => p.values["a/heldout_fvu"] !== undefined).length;
+    expect(heldOut(kept)).toBe(heldOut(points));
+  });
+
   it("does not change its input", () => {
     const before = after({ type: "connect" }, jobEvent("a", JobState.QUEUED));
     reduceJobs(before, jobEvent("a", JobState.RUNNING));

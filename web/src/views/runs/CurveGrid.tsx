@@ -3,7 +3,7 @@ import { useDeferredValue, useMemo } from "react";
 
 import { MetricChart, type Curve } from "../../charts/MetricChart";
 import { lookOf } from "../../charts/series";
-import { aligned, held_out, metricNames, valuesOf, type Run } from "../../training/runs";
+import { aligned, held_out, metricNames, shortNames, valuesOf, type Run } from "../../training/runs";
 import styles from "./Runs.module.css";
 import type { RunsView } from "./state";
 
@@ -49,17 +49,23 @@ function RunsChart({ metric, runs, isSingle, isLog, focus }: ChartProps) {
   return <MetricChart id={metric} x={x} curves={curves} isLog={isLog} focus={focus} />;
 }
 
+// With more runs than that, only the curves of what is trained on are told under the cursor.
+const few_runs = 4;
+
 export function curvesOf(runs: readonly Run[], metric: string, isSingle: boolean): { x: number[]; curves: Curve[] } {
   const parts = runs.flatMap((run) =>
     [metric, held_out + metric].map((name) => ({ run, isHeldOut: name !== metric, values: valuesOf(run, name) })),
   );
   const present = parts.filter(({ values }) => values.some((value) => value !== null));
   const { x, ys } = aligned(present);
+  const names = shortNames(runs.map((run) => run.sae));
   const curves = present.map(({ run, isHeldOut }, i): Curve => {
     // Of a single run, the pair is told apart by colour, too.
     const { colour, dash } = lookOf(isSingle ? Number(isHeldOut) : run.index, isHeldOut);
     const label = isSingle ? (isHeldOut ? "held out" : "trained on") : isHeldOut ? `${run.sae}, held out` : run.sae;
-    return { label, colour, dash, y: ys[i] ?? [] };
+    const name = names[runs.indexOf(run)] ?? run.sae;
+    const tip = isHeldOut ? (runs.length > few_runs ? null : `${name}, held out`) : name;
+    return { label, colour, dash, y: ys[i] ?? [], tip };
   });
   return { x, curves };
 }
