@@ -18,7 +18,7 @@ async function aModelIsAddedFromAPath({ page, shot }) {
   await page.getByLabel("New model's id").fill(id);
   await shot("model-form");
   await page.getByRole("button", { name: "Add it" }).click();
-  await page.getByRole("button", { name: id }).waitFor({ timeout: 120_000 });
+  await page.getByRole("button", { name: id, exact: true }).waitFor({ timeout: 120_000 });
   assert.equal(new URL(page.url()).searchParams.get("model"), id);
 }
 
