@@ -102,7 +102,7 @@ fi
 
 if ! grep -q '"job_id"' <<<"$(featurescope evaluation list --sae demo-topk --json)"; then
   step "measuring it on documents that it has not seen"
-  featurescope evaluate --sae demo-topk --corpus demo-corpus --tokens 16384 --wait
+  featurescope evaluate --sae demo-topk --corpus demo-corpus --tokens 4096 --wait
 fi
 
 step "a short tour"

@@ -1,6 +1,8 @@
 #include "client/cli/job_text.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -38,11 +40,11 @@ std::string MetricsText(const v1::Job& job, const std::map<std::string, double>&
   }
   bool any = false;
   for (const auto& [name, label] :
-       std::map<std::string, std::string>{{"ce_loss_recovered", "CE recovered"},
-                                          {"dead_share", "dead"},
-                                          {"explained_variance", "explained"},
-                                          {"l0", "L0"},
-                                          {"loss", "loss"}}) {
+       std::vector<std::pair<std::string, std::string>>{{"loss", "loss"},
+                                                        {"explained_variance", "explained"},
+                                                        {"l0", "L0"},
+                                                        {"dead_share", "dead"},
+                                                        {"ce_loss_recovered", "CE recovered"}}) {
     const auto found = metrics.find(prefix + name);
     if (found == metrics.end()) continue;
     any = true;

@@ -74,8 +74,11 @@ absl::Status ListPresets(const Args&, CommandContext& context) {
   ASSIGN_OR_RETURN(const v1::ListPresetsResponse response, AllPresets(context));
   std::vector<std::vector<std::string>> rows;
   for (const v1::Preset& preset : response.presets()) {
+    const v1::TrainingSpec& spec = preset.spec();
     rows.push_back(
-        {preset.name(), preset.spec().architecture(), WidthText(preset.spec()), preset.title()});
+        {preset.name(),
+         spec.architecture().empty() ? response.defaults().architecture() : spec.architecture(),
+         WidthText(spec), preset.title()});
   }
   PrintAnswer(context, response,
               FormatTable(context.terminal, {"preset", "architecture", "d_sae", "about"}, rows));

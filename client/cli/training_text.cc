@@ -38,11 +38,9 @@ std::string ShareText(double value) {
 std::string MetricsLine(const TrainedSae& sae) {
   std::string line = sae.held_out ? "held-out tokens: " : "last steps: ";
   std::vector<std::string> parts;
+  // Not the squared error: that of training is of scaled inputs, and summed.
   for (const auto& [name, label] : std::vector<std::pair<std::string, std::string>>{
-           {"l0", "L0"},
-           {"explained_variance", "explained variance"},
-           {"cosine", "cosine"},
-           {"mse", "MSE"}}) {
+           {"l0", "L0"}, {"explained_variance", "explained variance"}, {"cosine", "cosine"}}) {
     if (sae.metrics.contains(name)) {
       parts.push_back(absl::StrCat(label, " ", NumberText(MetricOf(sae, name))));
     }
@@ -55,7 +53,8 @@ std::string MetricsLine(const TrainedSae& sae) {
 }  // namespace
 
 std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs,
-                      const v1::TrainingSpec& defaults) {
+                      v1::TrainingSpec defaults) {
+  defaults.clear_architecture();  // worth a line whatever it is
   const std::vector<std::pair<std::string, std::string>> usual = SetFields(defaults);
   const Fields by_default(usual.begin(), usual.end());
   std::vector<std::string> names;  // in the order of the contract, as far as the specs have them
@@ -125,6 +124,29 @@ std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& 
                     terminal.Bold(one.rule()), ": ", one.evidence(), "; ", one.suggestion(), "\n");
   }
   return text;
+}
+
+std::string SweepAdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice,
+                            const std::string& job_id) {
+  // What is advised, in the order it came, and for which SAEs.
+  std::vector<std::pair<const v1::Advice*, std::vector<std::string>>> groups;
+  for (const v1::Advice& one : advice) {
+    const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& other) {
+      return other.first->rule() == one.rule() && other.first->suggestion() == one.suggestion();
+    });
+    if (group == groups.end()) {
+      groups.emplace_back(&one, std::vector<std::string>{one.sae_id()});
+    } else {
+      group->second.push_back(one.sae_id());
+    }
+  }
+  std::string text;
+  for (const auto& [one, ids] : groups) {
+    absl::StrAppend(&text, "- ", terminal.Bold(one->rule()), ": ", absl::StrJoin(ids, ", "), "; ",
+                    one->suggestion(), "\n");
+  }
+  if (text.empty()) return text;
+  return absl::StrCat(text, "  (the numbers: featurescope job advice ", job_id, ")\n");
 }
 
 std::vector<TrainedSae> LastMetrics(const v1::GetMetricsResponse& response,
@@ -213,7 +235,8 @@ absl::StatusOr<std::string> TrainingSummary(CommandContext& context, const v1::J
                            : absl::StrCat(MetricsLine(saes[0]), "\n");
   }
   ASSIGN_OR_RETURN(const std::vector<v1::Advice> advice, AdviceOn(context, job.id()));
-  absl::StrAppend(&text, AdviceText(context.terminal, advice, job.has_sweep()));
+  absl::StrAppend(&text, job.has_sweep() ? SweepAdviceText(context.terminal, advice, job.id())
+                                         : AdviceText(context.terminal, advice, false));
   if (!job.checkpoint_dir().empty()) {
     absl::StrAppend(&text, "checkpoints: ", job.checkpoint_dir(), "\n");
   }

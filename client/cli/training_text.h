@@ -15,7 +15,7 @@ namespace featurescope {
 // The fields of some specifications that are not as in `defaults`: once what they have in common,
 // and where they differ a table with a row for each.
 std::string SpecsText(const Terminal& terminal, const std::vector<v1::TrainingSpec>& specs,
-                      const v1::TrainingSpec& defaults);
+                      v1::TrainingSpec defaults);
 
 std::string PlanText(const Terminal& terminal, const v1::TrainingPlan& plan,
                      const v1::TrainingSpec& defaults);
@@ -26,6 +26,9 @@ absl::StatusOr<v1::ListPresetsResponse> AllPresets(CommandContext& context);
 // "- rule: evidence; suggestion" for each, or nothing; `with_ids` has the SAE's id before it.
 std::string AdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice,
                        bool with_ids);
+// The same for many SAEs: each advice once, with the SAEs it is for and without the evidence.
+std::string SweepAdviceText(const Terminal& terminal, const std::vector<v1::Advice>& advice,
+                            const std::string& job_id);
 
 // One trained SAE in numbers: those of held-out tokens where there are any.
 struct TrainedSae {

@@ -48,6 +48,22 @@ TEST(TrainingTextTest, TheLastValueOfEachMetricCounts) {
   EXPECT_EQ(saes[1].metrics.at("l0"), 5);
 }
 
+TEST(TrainingTextTest, AdviceOnASweepIsGivenOnceForAllItsSaes) {
+  std::vector<v1::Advice> advice(3);
+  for (v1::Advice& one : advice) {
+    one.set_rule("l0_low");
+    one.set_suggestion("try a higher k");
+  }
+  advice[0].set_sae_id("a");
+  advice[1].set_sae_id("b");
+  advice[1].set_rule("dead_features");
+  advice[2].set_sae_id("c");
+  EXPECT_EQ(SweepAdviceText(Terminal(), advice, "j1"),
+            "- l0_low: a, c; try a higher k\n- dead_features: b; try a higher k\n"
+            "  (the numbers: featurescope job advice j1)\n");
+  EXPECT_EQ(SweepAdviceText(Terminal(), {}, "j1"), "");
+}
+
 TEST(TrainingTextTest, OnlyDifferencesAreShown) {
   v1::TrainingSpec defaults, a, b;
   defaults.set_adam_beta1(0.9);

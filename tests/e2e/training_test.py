@@ -69,9 +69,10 @@ class TrainingServerTest(ServerTest):
 
 class PresetTest(TrainingServerTest):
     def test_readme_lists_the_presets(self):
-        presets = self.server.json("preset", "list")["presets"]
+        listed = self.server.json("preset", "list")
+        default = listed["defaults"]["architecture"]
         self.assertEqual(readme_rows("| preset | architecture |"),
-                         [[p["name"], p["spec"]["architecture"] or "topk", p["title"], p["source"]] for p in presets])
+                         [[p["name"], p["spec"]["architecture"] or default, p["title"], p["source"]] for p in listed["presets"]])
 
     def test_a_preset_says_what_it_sets_and_what_it_leaves_open(self):
         listed = self.ok("preset", "list")
@@ -335,6 +336,7 @@ class SourceTest(TrainingServerTest):
         done = self.server.run("train", "--id", "nan", *words, "--wait")
         self.assertNotEqual(done.returncode, 0)
         self.assertRegex(done.stderr, "finite|NaN")
+        self.assertIn("checkpoints: ", done.stderr)
         (job,) = [j for j in self.server.json("job", "list")["jobs"] if j.get("training", {}).get("sae_id") == "nan"]
         self.assertEqual(job["state"], "FAILED")
         self.assertTrue((pathlib.Path(job["checkpoint_dir"]) / "last" / "sae_weights.safetensors").exists())
