@@ -56,6 +56,10 @@ export function ScatterPlot({ dots, x_title, y_title, focus, onFocus }: Props) {
   const toY = (value: number) => height - margin.bottom - ((value - y_low) / (y_high - y_low)) * (height - margin.top - margin.bottom);
   const x_ticks = isLog ? logTicksOf(Math.exp(x_low), Math.exp(x_high)) : ticksOf(x_low, x_high, 6);
   const front = paretoFront(dots);
+  const isRight = (dot: Dot) => toX(dot.x) > width - 130;
+  const labelled = new Set(
+    withoutOverlap(front.map((dot) => ({ key: dot.key, x: toX(dot.x) + (isRight(dot) ? -label_width(dot) : 0), y: toY(dot.y) + (isRight(dot) ? -21 : 0), width: label_width(dot) }))),
+  );
   return (
     <div ref={host}>
       <svg className={styles.plot} width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-labelledby={title}>
@@ -84,18 +88,32 @@ export function ScatterPlot({ dots, x_title, y_title, focus, onFocus }: Props) {
         </text>
         <polyline className={styles.front} points={front.map((dot) => `${toX(dot.x)},${toY(dot.y)}`).join(" ")} data-front={front.length} />
         {dots.map((dot) => (
-          <Mark key={dot.key} dot={dot} at={[toX(dot.x), toY(dot.y)]} isLabelled={focus === null ? front.includes(dot) : focus === dot.key} isFaint={focus !== null && focus !== dot.key} onFocus={onFocus} isRight={toX(dot.x) > width - 130} />
+          <Mark key={dot.key} dot={dot} at={[toX(dot.x), toY(dot.y)]} isLabelled={focus === null ? labelled.has(dot.key) : focus === dot.key} isFaint={focus !== null && focus !== dot.key} onFocus={onFocus} isRight={isRight(dot)} />
         ))}
       </svg>
     </div>
   );
 }
 
+// About the pixels that a label takes.
+const label_width = (dot: Dot) => 9 + 6 * dot.label.length;
+const label_height = 13;
+
+// The keys of the boxes that lie on none of those before them.
+export function withoutOverlap(boxes: readonly { key: string; x: number; y: number; width: number }[]): string[] {
+  const kept: (typeof boxes)[number][] = [];
+  for (const box of boxes) {
+    const isFree = kept.every((other) => Math.abs(box.y - other.y) >= label_height || box.x >= other.x + other.width || other.x >= box.x + box.width);
+    if (isFree) kept.push(box);
+  }
+  return kept.map(({ key }) => key);
+}
+
 interface MarkProps {
   dot: Dot;
   at: [number, number];
   isFaint: boolean;
-  // The front's have their names beside them, or only the one that stands out.
+  // The front's have their names beside them where there is room, or only the one that stands out.
   isLabelled: boolean;
   isRight: boolean;
   onFocus: (key: string | null) => void;

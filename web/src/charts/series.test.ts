@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 
 import { contrast, type Rgb } from "../lib/colour";
+import { withoutOverlap } from "./ScatterPlot";
 import { lookOf, markPath, marks, n_colours } from "./series";
 
 const tokens = readFileSync(join(process.cwd(), "src/styles/tokens.css"), "utf8");
@@ -42,5 +43,12 @@ describe("runs in a chart", () => {
 
   it("have a mark each", () => {
     expect(new Set(marks.map((mark) => markPath(mark, 10))).size).toBe(marks.length);
+  });
+});
+
+describe("labels in a scatter plot", () => {
+  it("are left out where they would lie on another", () => {
+    const at = (key: string, x: number, y: number) => ({ key, x, y, width: 50 });
+    expect(withoutOverlap([at("a", 0, 0), at("b", 30, 5), at("c", 60, 5), at("d", 30, 20)])).toEqual(["a", "c", "d"]);
   });
 });

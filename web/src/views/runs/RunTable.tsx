@@ -25,12 +25,24 @@ export function RunName({ run, saes }: { run: Run; saes: ReadonlySet<string> }) 
   );
 }
 
+const n_first = 3;
 const final_metrics = ["explained_variance", "l0", "dead_share", "dense_share", "cosine", "mse", "loss"];
 
 // Whether a field means anything for the run's architecture.
 function isCounted(name: string, { spec }: Run): boolean {
   const field = spec_fields.find((f) => f.name === name);
   return field === undefined || counts(field, spec.architecture, spec.sparsityPenalty);
+}
+
+function metricColumn(name: string): Column<Run> {
+  return {
+    title: isDefined(name) ? <Term id={name}>{definitions[name].label}</Term> : name,
+    numeric: true,
+    cell: (run) => {
+      const value = latest(run, name);
+      return value === undefined ? "–" : formatNumber(value.value);
+    },
+  };
 }
 
 // Losses of different recipes do not compare; the others do.
@@ -42,6 +54,8 @@ export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: reado
   const hasHeldOut = runs.some((run) => latest(run, "explained_variance")?.isHeldOut);
   const columns: Column<Run>[] = [
     { title: "SAE", heads: true, cell: (run) => <RunName run={run} saes={saes} /> },
+    // What one looks for first stays in sight where the table is wider than the page.
+    ...metrics.slice(0, n_first).map(metricColumn),
     ...differing.map(
       ({ name, texts }): Column<Run> => ({
         title: <code>{name}</code>,
@@ -52,16 +66,7 @@ export function RunTable({ runs, saes, title = "Latest numbers" }: { runs: reado
         },
       }),
     ),
-    ...metrics.map(
-      (name): Column<Run> => ({
-        title: isDefined(name) ? <Term id={name}>{definitions[name].label}</Term> : name,
-        numeric: true,
-        cell: (run) => {
-          const value = latest(run, name);
-          return value === undefined ? "–" : formatNumber(value.value);
-        },
-      }),
-    ),
+    ...metrics.slice(n_first).map(metricColumn),
   ];
   return (
     <Card title={title} note={hasHeldOut ? "of held-out tokens where they were measured" : undefined} flush>
