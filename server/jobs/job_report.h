@@ -16,7 +16,8 @@
 namespace featurescope {
 
 // Takes progress and metrics from the run's thread without delay and writes them on a thread of its
-// own, a few times a second, metrics to TensorBoard's event files, too; renews the job's lease on the way. A lost lease cancels the run.
+// own, a few times a second, metrics to TensorBoard's event files, too; renews the job's lease on
+// the way. A lost lease cancels the run.
 class JobReport {
  public:
   // `queue` must outlive the report.

@@ -183,8 +183,7 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   absl::Status DoListActivationCaches(const v1::ListActivationCachesRequest&,
                                       v1::ListActivationCachesResponse* response,
                                       const CallContext&) {
-    for (const ActivationCacheEntry& entry :
-         featurescope::ListActivationCaches(jobs_.catalog())) {
+    for (const ActivationCacheEntry& entry : featurescope::ListActivationCaches(jobs_.catalog())) {
       ToProto(entry, response->add_caches());
     }
     return absl::OkStatus();

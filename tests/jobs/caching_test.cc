@@ -6,8 +6,8 @@
 #include <fstream>
 #include <map>
 
-#include "server/jobs/caching_job.h"
 #include "server/base/status.h"
+#include "server/jobs/caching_job.h"
 #include "server/train/activation_files.h"
 #include "tests/jobs/jobs_fixture.h"
 
