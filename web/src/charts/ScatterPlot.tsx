@@ -1,6 +1,6 @@
 // Points of two numbers with the front of the best of them, as an SVG; each point is a link, and a mark and
 // a colour of its own. Few active features lie on the left, much explained variance above.
-import { useEffect, useId, useRef, useState } from "react";
+import { useId, useLayoutEffect, useRef, useState } from "react";
 import { Link } from "wouter";
 
 import { formatNumber, formatTick } from "../lib/format";
@@ -38,10 +38,13 @@ export function ScatterPlot({ dots, x_title, y_title, focus, onFocus }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(640);
   const title = useId();
-  useEffect(() => {
+  // Before the first paint, so that nothing jumps.
+  useLayoutEffect(() => {
     const element = host.current;
     if (element === null) return;
-    const resize = new ResizeObserver(() => setWidth(Math.max(240, element.clientWidth)));
+    const measure = () => setWidth(Math.max(240, element.clientWidth));
+    measure();
+    const resize = new ResizeObserver(measure);
     resize.observe(element);
     return () => resize.disconnect();
   }, []);
