@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs the benchmarks on a quiet machine, one after another; about ten minutes on 2 cores.
-#   usage: deploy/bench.sh [NAME...]    names: train index explore load model tokenizer startup (default: all)
+# Runs the benchmarks on a quiet machine, one after another; about twenty minutes on 2 cores.
+#   usage: deploy/bench.sh [NAME...]    names: train quality index explore load model tokenizer startup (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -gt 0 ] || set -- train index explore load model tokenizer startup
+[ $# -gt 0 ] || set -- train quality index explore load model tokenizer startup
 for name in "$@"; do
   echo "==> $name"
   if [ "$name" = load ]; then

@@ -119,7 +119,7 @@ struct EnumNames<DecoderInit> {
 };
 
 enum class EncoderInit {
-  kTransposed,  // the decoder's rows (a transcoder's, whose widths differ: independent)
+  kTransposed,  // the decoder's rows; a transcoder's, whose widths differ, as kUniform
   kUniform,     // independent, uniform in +-1 / sqrt(d_in): torch.nn.Linear's default
 };
 template <>

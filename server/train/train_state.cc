@@ -22,11 +22,11 @@ torch::Tensor RandomDirections(int64_t rows, int64_t d, DecoderInit init, double
 
 torch::Tensor InitialEncoder(const TrainingSpec& spec, const TrainingWidths& widths,
                              const torch::Tensor& W_dec, at::Generator& generator) {
-  if (spec.encoder_init == EncoderInit::kTransposed) {
-    if (!TraitsOf(spec).transcoder) return W_dec.clone();
-    return RandomDirections(spec.d_sae, widths.d_in, spec.decoder_init, *spec.decoder_init_norm,
-                            generator);
+  if (spec.encoder_init == EncoderInit::kTransposed && !TraitsOf(spec).transcoder) {
+    return W_dec.clone();
   }
+  // Rows as short as the decoder's would leave features of a transcoder, which nothing ties to the
+  // decoder, behind those that grow first: up to 40 % of them never fire.
   const double bound = 1 / std::sqrt(static_cast<double>(widths.d_in));
   return torch::empty({spec.d_sae, widths.d_in}).uniform_(-bound, bound, generator);
 }

@@ -128,11 +128,11 @@ std::vector<Subject> Subjects() {
   const std::string demo = std::string(FEATURESCOPE_SOURCE_DIR) + "/deploy/demo";
   const std::string shared = SharedDirectory() + "/data";
   return {{"demo", demo, demo + "/corpus.jsonl", "blocks.3.hook_resid_post",
-           "blocks.3.ln2.hook_normalized", "blocks.3.hook_mlp_out", 128, 300'000, 1024, 2048, 32,
-           4.0, 4.0, 4.0},
+           "blocks.3.ln2.hook_normalized", "blocks.3.hook_mlp_out", 128, 150'000, 256, 1024, 32,
+           3.0, 2.5, 2.0},
           {"stories", shared + "/stories260K", shared + "/corpora/tinystories_1000.jsonl",
            "blocks.2.hook_resid_post", "blocks.2.ln2.hook_normalized", "blocks.2.hook_mlp_out", 128,
-           500'000, 1024, 512, 16, 4.0, 4.0, 4.0}};
+           250'000, 256, 512, 16, 2.5, 2.0, 1.7}};
 }
 
 SweepMember MakeMember(const Subject& subject, const std::string& architecture) {

@@ -438,8 +438,8 @@ void RunBreakEven(const Sizes& sizes, const torch::Tensor& x) {
       runner.Step();
     };
     const Rounds rounds(sizes.rounds, {[&] { step(true); }, [&] { step(false); }});
-    std::printf("density %.3f: RATIO dense / sparse path = %.2f\n",
-                runner.trainer().state().density, rounds.Ratio(0, 1));
+    std::printf("density %.3f\n", runner.trainer().state().density);
+    rounds.PrintRatio("dense path / sparse path", 0, 1);
     runner.PrintPhases("both paths, each in half of the steps");
   }
 }
