@@ -128,7 +128,7 @@ def run_tests(module) -> None:
     result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromModule(module))
     # Of a test's subtests several may fail, and it is one test.
     failed = len({getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors})
-    print(f"{result.testsRun - failed - len(result.skipped)} passed, {failed} failed, {len(result.skipped)} skipped")
+    print(f"{max(result.testsRun - failed - len(result.skipped), 0)} passed, {failed} failed, {len(result.skipped)} skipped")
     sys.exit(1 if failed else 0)
 
 
