@@ -156,6 +156,7 @@ void TrainingMember::FinishHeldOut() {
 }
 
 void TrainingMember::Report(std::map<std::string, double>* values) {
+  if (metrics_.empty()) return;  // of a sweep, others have had their turn since the last report
   std::map<std::string, double> own = metrics_.Take(plan_.spec);
   own["learning_rate"] = SettingsOfStep(plan_.spec, step() - 1, total_steps_).learning_rate;
   own.merge(held_out_values_);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "server/formats/file.h"
 #include "server/sae/architectures.h"
 #include "server/sae/sae_files.h"
@@ -77,6 +78,28 @@ TEST_F(SweepTest, EachMemberBecomesWhatItWouldHaveBecomeAlone) {
   EXPECT_EQ(Load("sae_early")->config().hook_name, "blocks.0.hook_resid_post");
   for (const char* name : {"k4/fvu", "wide/fvu", "standard/l1_loss", "early/auxk_loss"}) {
     ASSERT_EQ(points_.front().values.count(name), 1u) << name;
+  }
+}
+
+TEST_F(SweepTest, ReportsBetweenTwoMembersTurnsSayNothingOfThoseThatDidNothing) {
+  TrainingSpec spec = TinySpec();
+  spec.d_sae = 4096;
+  spec.k = 4;
+  spec.tokens = 256 * static_cast<uint64_t>(spec.batch_size);
+  TrainingSpec other = spec;
+  other.k = 6;
+  ctx_.quantum = absl::ZeroDuration();  // one turn each
+  int slow = 0;
+  // After a slow report the next is due at once: when one member has done a step.
+  ctx_.on_progress = [&slow](const RunProgress&) {
+    if (++slow <= 3) absl::SleepFor(absl::Milliseconds(600));
+  };
+  ASSERT_TRUE(RunSweep(inputs_, {Member("a", spec), Member("b", other)}, ctx_).ok());
+  ASSERT_FALSE(points_.empty());
+  for (const RunMetrics& point : points_) {
+    for (const auto& [name, value] : point.values) EXPECT_TRUE(std::isfinite(value)) << name;
+    if (point.values.count("a/k") != 0) EXPECT_EQ(point.values.at("a/k"), 4);
+    if (point.values.count("b/k") != 0) EXPECT_EQ(point.values.at("b/k"), 6);
   }
 }
 
